@@ -1,0 +1,1 @@
+"""Receiver, write-ahead log, loader, SQL endpoint, API and pages."""

@@ -1,0 +1,1 @@
+"""OTLP over gRPC and HTTP: bytes in, acknowledgement out."""

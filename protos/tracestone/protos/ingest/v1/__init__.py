@@ -1,0 +1,1 @@
+"""Version 1, wire-compatible with OTLP 1.x."""

@@ -1,0 +1,24 @@
+"""The only clock. Everything that needs the time takes it from here, so tests can tell where time enters."""
+
+import time
+from datetime import UTC, datetime
+
+
+def now_ns() -> int:
+    """Wall clock, nanoseconds since the Unix epoch."""
+    return time.time_ns()
+
+
+def now_ms() -> int:
+    """Wall clock, milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def now() -> datetime:
+    """Wall clock, timezone-aware, UTC."""
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds of a clock that never goes back; for intervals only."""
+    return time.monotonic()

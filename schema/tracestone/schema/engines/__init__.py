@@ -1,0 +1,1 @@
+"""Clients of the two stores; the only modules that import their drivers."""

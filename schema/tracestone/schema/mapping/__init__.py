@@ -1,0 +1,1 @@
+"""The attribute map (data) and the SQL generated from it."""

@@ -1,0 +1,87 @@
+"""Applies the numbered migrations of both stores, forward only.
+
+Safe to run twice and by several processes at once: a Postgres advisory lock is held for the whole run, and it
+guards ClickHouse too, which has no lock of its own. A Postgres migration is one transaction. A ClickHouse migration
+is several statements that must each be safe to run again; it is recorded only when all of them have run.
+A recorded migration whose file changed, or a store newer than this code, stops the run.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from tracestone.schema import sqlfiles
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.errors import StartRefused
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A migration that this run applied."""
+
+    store: sqlfiles.Store
+    version: int
+    name: str
+
+
+async def migrate(pool: Pool, columnar: Columnar) -> list[Applied]:
+    """Brings both stores to the newest schema; returns what was applied (empty when nothing was missing)."""
+    control = sqlfiles.queries("postgres", "migrate")
+    async with pool.acquire() as connection:
+        await connection.execute(control["lock"])
+        try:
+            return [*await _postgres(connection), *await _clickhouse(columnar)]
+        finally:
+            await connection.execute(control["unlock"])
+
+
+async def _postgres(connection: Any) -> list[Applied]:
+    control = sqlfiles.queries("postgres", "migrate")
+    await connection.execute(control["create_history"])
+    recorded = {row["version"]: row["checksum"] for row in await connection.fetch(control["history"])}
+    applied = []
+    for migration in _missing("postgres", recorded):
+        async with connection.transaction():
+            await connection.execute(migration.text)
+            await connection.execute(control["record"], migration.version, migration.name, migration.checksum)
+        applied.append(_announce("postgres", migration))
+    return applied
+
+
+async def _clickhouse(columnar: Columnar) -> list[Applied]:
+    control = sqlfiles.queries("clickhouse", "migrate")
+    await columnar.command(control["create_history"])
+    recorded = {int(row["version"]): str(row["checksum"]) for row in await columnar.query(control["history"])}
+    applied = []
+    for migration in _missing("clickhouse", recorded):
+        for statement in migration.statements():
+            await columnar.command(statement)
+        await columnar.command(
+            control["record"],
+            {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
+        )
+        applied.append(_announce("clickhouse", migration))
+    return applied
+
+
+def _missing(store: sqlfiles.Store, recorded: dict[int, str]) -> list[sqlfiles.Migration]:
+    known = sqlfiles.migrations(store)
+    for migration in known:
+        if recorded.get(migration.version, migration.checksum) != migration.checksum:
+            raise StartRefused(
+                f"The {store} migration {migration.version:04d}_{migration.name} differs from the one that was applied."
+            )
+    newest = max(recorded, default=0)
+    if newest > len(known):
+        raise StartRefused(
+            f"The {store} schema is at version {newest}, newer than this code knows ({len(known)}); upgrade Tracestone."
+        )
+    return [migration for migration in known if migration.version not in recorded]
+
+
+def _announce(store: sqlfiles.Store, migration: sqlfiles.Migration) -> Applied:
+    logger.info("migration applied", extra={"store": store, "version": migration.version, "migration": migration.name})
+    return Applied(store, migration.version, migration.name)

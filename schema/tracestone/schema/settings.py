@@ -1,0 +1,114 @@
+"""Every setting, with its default and help. The only module that reads the environment or a configuration file.
+
+Sources, first wins: command-line flag, environment variable `TRACESTONE_<NAME>`, YAML file, default. A flag is the
+setting's name with dashes; the YAML key is the name itself. Unknown YAML keys fail at start.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tracestone.schema.errors import StartRefused
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+PortNumber = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """The effective configuration of one process; frozen."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACESTONE_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(Path("./tracestone-data"), description="Folder for everything this process stores.")
+    host: str = Field("127.0.0.1", description="Address every port listens on.")
+    otlp_grpc_port: PortNumber = Field(4317, description="OTLP over gRPC.")
+    otlp_http_port: PortNumber = Field(4318, description="OTLP over HTTP.")
+    port: PortNumber = Field(5000, description="API, page and /health.")
+    sql_port: PortNumber = Field(8123, description="Read-only SQL over HTTP, in ClickHouse's protocol.")
+
+    clickhouse_url: SecretStr | None = Field(
+        None, description="ClickHouse, as http(s)://user:password@host:8123/. Unset: chDB inside data_dir."
+    )
+    clickhouse_database: str = Field(
+        "tracestone", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="ClickHouse database that holds the tables."
+    )
+    postgres_url: SecretStr | None = Field(
+        None, description="Postgres, as postgresql://user:password@host/db. Unset: a private server inside data_dir."
+    )
+
+    max_request_bytes: int = Field(64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression.")
+    max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
+    max_experiments: int = Field(10_000, ge=1, description="Experiments that telemetry may create by naming them.")
+
+    wal_max_bytes: int = Field(4 * GIB, ge=MIB, description="Bound of the write-ahead log; beyond it senders must retry.")
+    wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024, description="Size at which a log segment is closed.")
+    batch_max_bytes: int = Field(16 * MIB, ge=1024, description="Size at which the loader closes a batch.")
+    batch_max_age_ms: int = Field(250, ge=1, description="Age at which the loader closes a batch.")
+    read_wait_ms: int = Field(5000, ge=0, description="How long a read waits for what this process acknowledged.")
+
+    sql_max_seconds: int = Field(30, ge=1, description="Time limit of one SQL statement of a reader.")
+    sql_max_memory_bytes: int = Field(2 * GIB, ge=MIB, description="Memory limit of one SQL statement of a reader.")
+    sql_max_rows: int = Field(1_000_000, ge=1, description="Rows one SQL statement of a reader may return.")
+    sql_max_concurrent: int = Field(4, ge=1, description="SQL statements of readers that run at once.")
+
+    watch_interval_ms: int = Field(1000, ge=50, description="How often finished traces are looked for.")
+    settle_ms: int = Field(5000, ge=0, description="A trace is finished when its root has ended and nothing came for this long.")
+    max_trace_age_ms: int = Field(
+        3_600_000, ge=1000, description="A trace whose root never ended counts as finished after this long without news."
+    )
+    worker_concurrency: int = Field(8, ge=1, description="Scoring jobs that run at once in one process.")
+    scorers: list[dict[str, Any]] = Field(
+        default_factory=list, description="Scorers and their online configurations, applied at start (see docs/scoring.md)."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line written.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags (given to the constructor), then environment. `load` puts the file under both."""
+        return (init_settings, env_settings)
+
+
+def load(flags: dict[str, Any] | None = None, file: Path | None = None) -> Settings:
+    """The effective settings. Raises StartRefused with one sentence that names the setting and the reason."""
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    try:
+        from_environment = Settings(**given).model_dump(exclude_unset=True)
+        return Settings(**{**_read(file), **from_environment})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise StartRefused(f"The setting {name} cannot be used: {first['msg']}.") from error
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The effective values for a person, secrets hidden."""
+    return settings.model_dump(mode="json")
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartRefused(f"The configuration file {file} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise StartRefused(f"The configuration file {file} is not valid YAML.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise StartRefused(f"The configuration file {file} must hold a mapping of settings.")
+    return content

@@ -1,0 +1,1 @@
+"""Watcher, sampler, workers, scorers and judges."""

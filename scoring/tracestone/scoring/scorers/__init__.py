@@ -1,0 +1,1 @@
+"""What a scorer is, and the scorers that need no model."""

@@ -1,0 +1,1 @@
+"""Heuristic scorers, one file a family; pure functions."""
