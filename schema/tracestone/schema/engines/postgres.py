@@ -1,13 +1,72 @@
 """The asyncpg pool: one place that knows how a connection is set up. SQL comes from `sqlfiles`."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from tracestone.schema.errors import StorageDown
 
-Pool = asyncpg.Pool[asyncpg.Record]
+# asyncpg's classes take no type argument at run time; the stubs default it to Record.
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | PoolConnectionProxy
+Record = asyncpg.Record
+UniqueViolation = asyncpg.UniqueViolationError
+
+# What asyncpg raises when the server is away, closing, full or asks for another try.
+_TEMPORARY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Raises StorageDown in place of a driver's error that another try may cure."""
+    try:
+        yield
+    except _TEMPORARY as error:
+        raise StorageDown("Postgres does not answer") from error
+
+
+@asynccontextmanager
+async def listening(pool: Pool, channel: str, heard: asyncio.Event) -> AsyncIterator[asyncio.Event]:
+    """Sets `heard` at every notification of `channel`; yields an event set when the connection is lost.
+
+    Holds one connection of the pool. Raises StorageDown when there is none.
+    """
+    lost = asyncio.Event()
+
+    def hear(*_: object) -> None:
+        heard.set()
+
+    def lose(*_: object) -> None:
+        lost.set()
+
+    with storage_errors():
+        connection = await pool.acquire()
+    try:
+        with storage_errors():
+            connection.add_termination_listener(lose)
+            await connection.add_listener(channel, hear)
+        yield lost
+    finally:
+        try:
+            if not connection.is_closed():
+                with storage_errors():
+                    connection.remove_termination_listener(lose)
+                    await connection.remove_listener(channel, hear)
+        finally:
+            await pool.release(connection)
 
 
 async def open_pool(url: str, *, max_size: int = 10) -> Pool:

@@ -1,0 +1,58 @@
+-- name: insert
+-- A new assessment from one JSON object with a key for every column.
+INSERT INTO tracestone.assessments
+SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
+RETURNING *
+
+-- name: record
+-- The same for a verdict of a scorer; no row comes back when the scorer's version has judged this target already.
+INSERT INTO tracestone.assessments
+SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
+ON CONFLICT DO NOTHING
+RETURNING *
+
+-- name: recorded
+-- The verdict of a scorer's version on a target: trace $1, span $2, session $3, experiment $4.
+SELECT * FROM tracestone.assessments
+WHERE trace_id = $1 AND span_id = $2 AND md5(session_id) = md5($3) AND experiment_id = $4
+  AND scorer_name = $5 AND scorer_version = $6 AND name = $7 AND scorer_name <> ''
+
+-- name: get
+-- One assessment of a trace or of its spans.
+SELECT * FROM tracestone.assessments WHERE assessment_id = $1 AND trace_id = $2
+
+-- name: lock
+-- The same, about to be changed; the row stays locked until the transaction ends.
+SELECT * FROM tracestone.assessments WHERE assessment_id = $1 AND trace_id = $2 FOR UPDATE
+
+-- name: update
+-- The fields that may change, after `lock`.
+UPDATE tracestone.assessments
+SET name = $2, value = $3, error_code = $4, error_message = $5, error_stack = $6, rationale = $7, metadata = $8,
+    updated_at_ms = $9
+WHERE assessment_id = $1
+RETURNING *
+
+-- name: delete
+-- One assessment of a trace; comes back with what it overrode.
+DELETE FROM tracestone.assessments WHERE assessment_id = $1 AND trace_id = $2 RETURNING overrides
+
+-- name: invalidate
+-- An assessment of the trace $2 that another one overrides from now on.
+UPDATE tracestone.assessments SET valid = false, updated_at_ms = $3
+WHERE assessment_id = $1 AND trace_id = $2
+RETURNING assessment_id
+
+-- name: revalidate
+-- An assessment of the trace $2 that nothing overrides any more.
+UPDATE tracestone.assessments SET valid = true, updated_at_ms = $3
+WHERE assessment_id = $1 AND trace_id = $2 AND NOT valid
+  AND NOT EXISTS (SELECT FROM tracestone.assessments AS other WHERE other.overrides = $1)
+
+-- name: by_traces
+-- All assessments of some traces and of their spans, oldest first.
+SELECT * FROM tracestone.assessments WHERE trace_id = ANY ($1::text[]) ORDER BY created_at_ms, assessment_id
+
+-- name: count_of_trace
+-- How many assessments a trace has, counted no further than $2.
+SELECT count(*) FROM (SELECT FROM tracestone.assessments WHERE trace_id = $1 LIMIT $2) AS counted

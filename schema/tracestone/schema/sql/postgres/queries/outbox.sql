@@ -1,0 +1,21 @@
+-- name: claim
+-- The oldest rows that are due, locked until the transaction ends; rows another mirror holds are passed over.
+SELECT id, relation, payload FROM tracestone.outbox
+WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: delivered
+-- Rows that are in ClickHouse.
+DELETE FROM tracestone.outbox WHERE id = ANY ($1::bigint[])
+
+-- name: refused
+-- A row that ClickHouse would not take: tried again later, at the latest after five minutes.
+UPDATE tracestone.outbox
+SET attempts = attempts + 1, error = left($2, 1000),
+    not_before = clock_timestamp() + least(300, 2 ^ least(attempts, 9)) * interval '1 second'
+WHERE id = $1
+
+-- name: waiting
+-- What has not been delivered yet, how much of it was refused, and the last refusal.
+SELECT count(*) AS rows, count(*) FILTER (WHERE attempts > 0) AS refused,
+       coalesce((SELECT error FROM tracestone.outbox WHERE attempts > 0 ORDER BY id DESC LIMIT 1), '') AS last_error
+FROM (SELECT attempts FROM tracestone.outbox LIMIT 100000) AS counted
