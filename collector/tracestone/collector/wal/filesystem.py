@@ -1,0 +1,144 @@
+"""What the log asks of a file system, one method per operation, so that a test can put a faulty one in its
+place.
+
+Every method may raise OSError. Files are named by descriptor once open.
+"""
+
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class Filesystem(Protocol):
+    """The operations; see `RealFilesystem` for what they do on a real machine."""
+
+    def make_folder(self, folder: Path) -> None:
+        """Make `folder` and its parents; no error if it is there. The new entry is durable on return."""
+
+    def names(self, folder: Path) -> list[str]:
+        """The names of the regular files in `folder`, in no order."""
+
+    def lock(self, path: Path) -> int:
+        """Take the lock that `path` stands for; BlockingIOError if another holder has it. Released by
+        `close`."""
+
+    def create(self, path: Path) -> int:
+        """Create a file that must not exist yet and open it for reading and writing."""
+
+    def open(self, path: Path) -> int:
+        """Open an existing file for reading and writing."""
+
+    def close(self, descriptor: int) -> None:
+        """Close it. What was written and not synced may still reach the disk."""
+
+    def size(self, descriptor: int) -> int:
+        """The file's size in bytes."""
+
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
+        """Write the buffers after what was last written; the number of bytes written, which may be less than
+        their sum."""
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        """Overwrite from `offset`, all of `data` or an error."""
+
+    def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
+        """`size` bytes from `offset`; fewer only if the file ends before."""
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file to `size` bytes."""
+
+    def sync(self, descriptor: int) -> None:
+        """Return when the file's content and size are durable."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in `folder` are durable."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file atomically, replacing `target`."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+
+    def free_bytes(self, folder: Path) -> int:
+        """How many bytes an ordinary user can still write on the disk of `folder`."""
+
+
+class RealFilesystem:
+    """The operating system's."""
+
+    def make_folder(self, folder: Path) -> None:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in missing:
+            self.sync_folder(part.parent)
+
+    def names(self, folder: Path) -> list[str]:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+
+    def lock(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def create(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def size(self, descriptor: int) -> int:
+        return os.fstat(descriptor).st_size
+
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
+        return os.writev(descriptor, buffers)
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        if os.pwrite(descriptor, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
+        data = os.pread(descriptor, size, offset)
+        while 0 < len(data) < size:
+            more = os.pread(descriptor, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        if sys.platform == "darwin":  # there, fsync leaves the data in the drive's own cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        os.unlink(path)
+
+    def free_bytes(self, folder: Path) -> int:
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize

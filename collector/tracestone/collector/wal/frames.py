@@ -1,0 +1,313 @@
+"""The log's format on disk. Pure functions on bytes; nothing here opens a file.
+
+A log is a folder:
+
+    cursor                      how far the reader is; rewritten in place
+    00000000000000000000.wal    a segment, named by its first position in 20 decimal digits
+    quarantine/                 damaged segments, each with a .json that says why
+    lock                        held while a process has the log open
+
+**Position.** Bytes are numbered through all segments by one unsigned 64-bit counter that only grows: the byte
+at offset `o` of the segment with first position `f` has position `f + o`. A segment starts at or above
+everything written before it; after a failed write, a torn tail or damage it starts above all that may have
+been written, so that no position ever names two different contents. Gaps between segments therefore are
+normal.
+
+**Segment.** All integers are little-endian and unsigned.
+
+    segment header, 64 bytes
+        magic            8   b"TSWALSEG"
+        version          2   1
+        header size      2   64
+        reserved         4   0
+        log id          16   of the log that wrote it, for a person who finds a stray file
+        first position   8   equals the file's name
+        previous end     8   where the segment before ends; bytes in it beyond that do not count
+        created          8   wall clock, ns
+        reserved         4   0
+        crc              4   of the 60 bytes before
+    frames, back to back, until the end of the file
+
+    frame
+        magic            4   b"TSFR"
+        records          4   at least 1
+        position         8   of this frame's first byte
+        written          8   wall clock, ns
+        body length      4   at least 1
+        header crc       4   of the 28 bytes before
+        body                 for each record: its length as a protobuf varint, then its bytes
+        body crc         4   of the body
+
+A frame holds all requests that shared one fdatasync. It is written only when every frame before it is
+durable, so at most the last frame of the last segment can be torn.
+
+**Why the body looks like that.** ClickHouse's `FORMAT Protobuf` reads exactly "varint length, message" back
+to back. The reader joins the bodies of many frames into one buffer for it and never looks at a single record:
+its work is per group commit, not per request.
+
+**Checksum.** CRC-32 as in zlib, which every Python has and which runs at several GB/s. Each crc is continued
+from RESIDUE instead of 0. A CRC taken over data followed by that data's own CRC always ends in RESIDUE, so
+after an intact header or body the running value is RESIDUE again, where the next one starts: one call over
+any run of whole frames tells whether all of them are intact. One call matters, because each one gives up the
+interpreter lock. Frames that are missing or exchanged are noticed by their position.
+
+**Cursor.** Two slots at offsets 0 and 4096, written in turn; the valid one with the higher generation counts.
+
+    slot, 160 bytes
+        magic            8   b"TSWALCUR"
+        version          2   1
+        batches          2   how many of the ends below are used
+        reserved         4   0
+        generation       8
+        log id          16   random, drawn when the cursor file is made
+        acknowledged     8   all before this position is consumed
+        floor            8   no segment made from now on may start below this position
+        batch ends   8 x 8   of the batches handed out and not acknowledged, ascending
+        reserved        36   0
+        crc              4   of the 156 bytes before
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+RESIDUE = 0x2144DF1C
+SEGMENT_HEADER_BYTES = 64
+FRAME_HEADER_BYTES = 32
+FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 4
+MAX_BODY_BYTES = 2**31
+CURSOR_SLOT_OFFSETS = (0, 4096)
+CURSOR_FILE_BYTES = 8192
+CURSOR_SLOT_BYTES = 160
+MAX_OPEN_BATCHES = 8
+SEGMENT_SUFFIX = ".wal"
+
+_VERSION = 1
+_SEGMENT_MAGIC = b"TSWALSEG"
+FRAME_MAGIC = b"TSFR"
+_CURSOR_MAGIC = b"TSWALCUR"
+_SEGMENT = struct.Struct("<8sHHI16sQQQI")
+_FRAME = struct.Struct("<4sIQQI")
+_CURSOR = struct.Struct("<8sHHIQ16sQQ8Q36x")
+_CRC = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """What a segment says of itself."""
+
+    log_id: bytes
+    first: int
+    previous_end: int
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """What a frame says of itself. `size` is the whole frame's, in bytes; `written` is wall-clock ns."""
+
+    position: int
+    records: int
+    written: int
+    body_bytes: int
+
+    @property
+    def size(self) -> int:
+        return FRAME_OVERHEAD_BYTES + self.body_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CursorState:
+    """What the cursor file keeps. `batch_ends` are ascending and above `acknowledged`."""
+
+    log_id: bytes
+    generation: int
+    acknowledged: int
+    floor: int
+    batch_ends: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Whole, intact frames from the start of a buffer.
+
+    `size` is how many bytes of the buffer they cover. `fault` says why the frame after them is damaged, or is
+    empty. `wanted` is the size of the frame after them if the buffer ends inside it (a header's size if it
+    ends inside the header), else 0.
+    """
+
+    bodies: tuple[memoryview, ...]
+    records: int
+    oldest: int
+    size: int
+    fault: str
+    wanted: int
+
+
+def segment_name(first: int) -> str:
+    """The file name of the segment whose first position is `first`."""
+    return f"{first:020d}{SEGMENT_SUFFIX}"
+
+
+def first_of_name(name: str) -> int | None:
+    """The first position a segment's file name states; None if it is not a segment's name."""
+    digits = name.removesuffix(SEGMENT_SUFFIX)
+    return (
+        int(digits)
+        if name != digits and len(digits) == 20 and digits.isascii() and digits.isdigit()
+        else None
+    )
+
+
+def encode_segment_header(header: SegmentHeader) -> bytes:
+    """The 64 bytes a segment starts with."""
+    return _sealed(
+        _SEGMENT.pack(
+            _SEGMENT_MAGIC,
+            _VERSION,
+            SEGMENT_HEADER_BYTES,
+            0,
+            header.log_id,
+            header.first,
+            header.previous_end,
+            header.created,
+            0,
+        )
+    )
+
+
+def decode_segment_header(data: bytes, first: int) -> SegmentHeader | str:
+    """The header in `data` of the segment named for `first`, or the reason why there is none."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return "the segment header is incomplete"
+    magic, version, _, _, log_id, stated, previous_end, created, _ = _SEGMENT.unpack_from(data)
+    if not _intact(data[:SEGMENT_HEADER_BYTES]) or magic != _SEGMENT_MAGIC:
+        return "the segment header is damaged"
+    if version != _VERSION:
+        return f"the segment has format version {version}, not {_VERSION}"
+    if stated != first:
+        return f"the segment starts at position {stated}, its name says {first}"
+    return SegmentHeader(log_id, first, previous_end, created)
+
+
+def encode_frame_header(position: int, records: int, written: int, body_bytes: int) -> bytes:
+    """The 32 bytes a frame starts with."""
+    return _sealed(_FRAME.pack(FRAME_MAGIC, records, position, written, body_bytes))
+
+
+def encode_frame_end(body_crc: int) -> bytes:
+    """The 4 bytes a frame ends with; `body_crc` was continued from RESIDUE."""
+    return _CRC.pack(body_crc)
+
+
+def decode_frame_header(data: bytes | memoryview, offset: int, position: int) -> FrameHeader | None:
+    """The frame header at `offset`, which must be whole; None if it is damaged or not the one of
+    `position`."""
+    if zlib.crc32(data[offset : offset + FRAME_HEADER_BYTES], RESIDUE) != RESIDUE:
+        return None
+    magic, records, stated, written, body_bytes = _FRAME.unpack_from(data, offset)
+    if magic != FRAME_MAGIC or stated != position or not records or not 0 < body_bytes <= MAX_BODY_BYTES:
+        return None
+    return FrameHeader(position, records, written, body_bytes)
+
+
+def varint(number: int) -> bytes:
+    """`number` as protobuf writes the length of a length-delimited message."""
+    if number < 0x80:
+        return bytes((number,))
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def read_run(data: memoryview, position: int, max_bytes: int) -> Run:
+    """The frames at the start of `data`, whose first byte has `position`.
+
+    Stops before the bodies exceed `max_bytes`, but gives at least one frame if one is whole.
+    """
+    headers, fault, wanted = _walk(data, position, max_bytes)
+    size = sum(header.size for header in headers)
+    if headers and zlib.crc32(data[:size], RESIDUE) != RESIDUE:
+        headers, fault, wanted = _intact_prefix(data, headers), "the body of a frame is damaged", 0
+        size = sum(header.size for header in headers)
+    bodies = []
+    offset = 0
+    for header in headers:
+        start = offset + FRAME_HEADER_BYTES
+        bodies.append(data[start : start + header.body_bytes])
+        offset += header.size
+    return Run(
+        bodies=tuple(bodies),
+        records=sum(header.records for header in headers),
+        oldest=headers[0].written if headers else 0,
+        size=size,
+        fault=fault,
+        wanted=wanted,
+    )
+
+
+def encode_cursor(state: CursorState) -> bytes:
+    """One slot of the cursor file."""
+    ends = state.batch_ends + (0,) * (MAX_OPEN_BATCHES - len(state.batch_ends))
+    return _sealed(
+        _CURSOR.pack(
+            _CURSOR_MAGIC,
+            _VERSION,
+            len(state.batch_ends),
+            0,
+            state.generation,
+            state.log_id,
+            state.acknowledged,
+            state.floor,
+            *ends,
+        )
+    )
+
+
+def decode_cursor(data: bytes) -> CursorState | None:
+    """The state in one slot; None if the slot is unused, damaged or of another version."""
+    if len(data) != CURSOR_SLOT_BYTES or not _intact(data):
+        return None
+    magic, version, batches, _, generation, log_id, acknowledged, floor, *ends = _CURSOR.unpack_from(data)
+    if magic != _CURSOR_MAGIC or version != _VERSION or batches > MAX_OPEN_BATCHES:
+        return None
+    return CursorState(log_id, generation, acknowledged, floor, tuple(ends[:batches]))
+
+
+def _walk(data: memoryview, position: int, max_bytes: int) -> tuple[list[FrameHeader], str, int]:
+    headers: list[FrameHeader] = []
+    offset = body_bytes = 0
+    while offset < len(data):
+        if len(data) - offset < FRAME_HEADER_BYTES:
+            return headers, "", FRAME_HEADER_BYTES
+        header = decode_frame_header(data, offset, position + offset)
+        if header is None:
+            return headers, "the header of a frame is damaged", 0
+        if headers and body_bytes + header.body_bytes > max_bytes:
+            break
+        if len(data) - offset < header.size:
+            return headers, "", header.size
+        headers.append(header)
+        body_bytes += header.body_bytes
+        offset += header.size
+    return headers, "", 0
+
+
+def _intact_prefix(data: memoryview, headers: list[FrameHeader]) -> list[FrameHeader]:
+    offset = 0
+    for number, header in enumerate(headers):
+        if zlib.crc32(data[offset : offset + header.size], RESIDUE) != RESIDUE:
+            return headers[:number]
+        offset += header.size
+    return headers
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + _CRC.pack(zlib.crc32(data, RESIDUE))
+
+
+def _intact(data: bytes) -> bool:
+    return zlib.crc32(data, RESIDUE) == RESIDUE

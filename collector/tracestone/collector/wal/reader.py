@@ -1,0 +1,258 @@
+"""Hands out what is durable, in order, as batches ready for ClickHouse, and lets go of what is consumed.
+
+A batch lies within one segment and is named by the positions of its first and last byte, which together with
+the log's id never stand for other content. Its end is kept in the cursor file before it is handed out: after
+a crash the same batches come again, with the same names, so a store that deduplicates by name takes each
+once.
+
+`next` may be called again before `acknowledge`, up to MAX_OPEN_BATCHES times; `acknowledge` is in order. The
+store's insert comes before `acknowledge`, which makes the cursor durable before it deletes a segment.
+
+Damage found while reading (the disk changed what recovery had found intact) ends the segment there: it is set
+aside once what is before is consumed, and reading goes on with the next one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from tracestone.collector.wal import frames, quarantine
+from tracestone.collector.wal.cursor import Cursor
+from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.ledger import Damage, Ledger, Segment
+from tracestone.schema import clock
+from tracestone.schema.errors import StorageDown
+
+log = logging.getLogger(__name__)
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+READ_SLACK_BYTES = 64 * 1024  # frame headers among the bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records. `payload` is each record's length as a varint, then the record, and so on.
+
+    `first` and `end` are positions; `oldest` is when the first record was written, wall clock, ns.
+    """
+
+    first: int
+    end: int
+    payload: bytes
+    records: int
+    oldest: int
+
+
+class Reader:
+    """The only reader of a log. Call everything from one event loop, `next` from one task."""
+
+    def __init__(self, filesystem: Filesystem, folder: Path, ledger: Ledger, cursor: Cursor) -> None:
+        self._filesystem = filesystem
+        self._folder = folder
+        self._ledger = ledger
+        self._cursor = cursor
+        self._position = ledger.acknowledged
+        self._repeat = list(cursor.state.batch_ends)  # of batches that were out when the last process ended
+        self._open: list[Batch] = []
+        self._descriptor: tuple[Segment, int] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wal-reader")
+        self.quarantined = quarantine.count(filesystem, folder)
+        self.last_error = ""
+
+    @property
+    def acknowledged(self) -> int:
+        """All before this position is consumed, and durably so."""
+        return self._ledger.acknowledged
+
+    @property
+    def oldest(self) -> int | None:
+        """When the oldest record that is handed out and not acknowledged was written, wall clock, ns."""
+        return self._open[0].oldest if self._open else None
+
+    async def next(self, max_bytes: int, timeout: float, max_age: float = 0.0) -> Batch | None:  # noqa: ASYNC109
+        """The next batch, or None if nothing is durable within `timeout` seconds.
+
+        Waits until `max_bytes` are there or the oldest has waited `max_age` seconds. A batch's payload is at
+        most `max_bytes`, except that what was committed together (at most 4 MiB, or one larger record) stays
+        together. Raises StorageDown if the disk cannot be read or the cursor not be written; nothing is
+        skipped then.
+        """
+        if len(self._open) >= frames.MAX_OPEN_BATCHES:
+            raise RuntimeError(f"{len(self._open)} batches are out; acknowledge one first")
+        await self._release(self._ledger.acknowledged)
+        await self._wait(max_bytes, timeout, max_age)
+        while (segment := self._next_segment()) is not None:
+            start = max(segment.start, self._position)
+            batch = await self._again(segment, start)
+            damage = None
+            if batch is None:
+                batch, damage = await self._in_thread(self._read, segment, start, segment.limit, max_bytes)
+            if batch is not None:
+                await self._hand_out(batch)
+                return batch
+            if damage is not None:
+                self._damaged(segment, damage)
+        await self._release(self._ledger.acknowledged)
+        return None
+
+    async def acknowledge(self, end: int) -> None:
+        """All up to `end`, the end of a batch that is out, is consumed. Durable on return.
+
+        Raises StorageDown if the cursor cannot be written; call again then.
+        """
+        ends = [batch.end for batch in self._open]
+        if end not in ends:
+            raise ValueError(f"{end} is not the end of a batch that is out")
+        await self._release(end, tuple(ends[ends.index(end) + 1 :]))
+        self._open = [batch for batch in self._open if batch.end > end]
+
+    def rewind(self) -> None:
+        """Hand out again, unchanged, what is out and not acknowledged."""
+        self._repeat = [batch.end for batch in self._open] + self._repeat
+        self._open.clear()
+        self._position = self._ledger.acknowledged
+        self._ledger.unread_since = 0.0
+
+    async def close(self) -> None:
+        """Stop; what is out and not acknowledged comes again with the next process."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_files)
+        self._thread.shutdown()
+
+    async def _wait(self, max_bytes: int, seconds: float, max_age: float) -> None:
+        ledger = self._ledger
+        if not ledger.bytes_after(self._position, 1):
+            ledger.unread_since = None
+            await ledger.reached(ledger.synced + 1, seconds)
+        if (
+            ledger.unread_since is None
+            or self._repeat
+            or ledger.bytes_after(self._position, max_bytes) >= max_bytes
+        ):
+            return
+        remaining = ledger.unread_since + max_age - clock.monotonic()
+        if remaining > 0:
+            missing = max_bytes - ledger.bytes_after(self._position, max_bytes)
+            await ledger.reached(ledger.synced + missing, remaining)
+
+    async def _again(self, segment: Segment, start: int) -> Batch | None:
+        """The batch at `start` that was out before, unchanged; None if there was none or it is no longer
+        whole."""
+        if not self._repeat:
+            return None
+        end = self._repeat[0]
+        if start < end <= segment.limit:
+            batch, _ = await self._in_thread(self._read, segment, start, end, end - start)
+            if batch is not None and batch.end == end:
+                return batch
+        self._repeat.clear()
+        return None
+
+    def _next_segment(self) -> Segment | None:
+        """The segment the next unread frame is in."""
+        for segment in self._ledger.segments:
+            if segment.limit > max(segment.start, self._position):
+                return segment
+        return None
+
+    async def _hand_out(self, batch: Batch) -> None:
+        self._open.append(batch)
+        try:
+            repeated = self._repeat[1:] if self._repeat and self._repeat[0] == batch.end else []
+            ends = (*(known.end for known in self._open), *repeated)
+            await self._in_thread(self._save, self._ledger.acknowledged, ends)
+        except BaseException:
+            self._open.pop()
+            raise
+        self._repeat = repeated
+        self._position = batch.end
+        self._ledger.unread_since = clock.monotonic() if self._ledger.bytes_after(batch.end, 1) else None
+
+    async def _release(self, acknowledged: int, ends: tuple[int, ...] | None = None) -> None:
+        """Move the cursor, then delete (or set aside) the segments that are no longer needed."""
+        done, beyond = self._ledger.consumed(acknowledged)
+        if beyond > self._ledger.acknowledged:
+            still_out = tuple(batch.end for batch in self._open) if ends is None else ends
+            await self._in_thread(self._save, beyond, (*still_out, *self._repeat))
+            self._ledger.acknowledged = beyond
+        for segment in done:
+            try:
+                await self._in_thread(self._remove, segment)
+            except StorageDown as error:  # the cursor is past it: it is only space, and tried again
+                log.warning(
+                    "A consumed log segment cannot be removed",
+                    extra={"action": "wal_remove", "segment": segment.path.name, "reason": str(error)},
+                )
+                return
+            self._ledger.drop(segment)
+            self.quarantined += segment.damage is not None
+
+    def _damaged(self, segment: Segment, damage: Damage) -> None:
+        segment.damage = damage
+        self._repeat.clear()  # the batches that come now are others
+        log.error(
+            "A log segment is damaged; what is before the damage is read, the file is set aside",
+            extra={
+                "action": "wal_damage",
+                "segment": segment.path.name,
+                "position": damage.position,
+                "reason": damage.reason,
+            },
+        )
+
+    async def _in_thread(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        except OSError as error:
+            self.last_error = error.strerror or type(error).__name__
+            raise StorageDown(f"The write-ahead log cannot be read: {self.last_error}.") from error
+        self.last_error = ""
+        return result
+
+    # What follows runs on the reader's thread.
+
+    def _read(
+        self, segment: Segment, start: int, limit: int, max_bytes: int
+    ) -> tuple[Batch | None, Damage | None]:
+        descriptor = self._open_segment(segment)
+        size = min(limit - start, max_bytes + READ_SLACK_BYTES)
+        data = self._filesystem.read_at(descriptor, size, start - segment.first)
+        run = frames.read_run(memoryview(data), start, max_bytes)
+        if not run.size and size < run.wanted <= limit - start:  # one record larger than was read
+            data = self._filesystem.read_at(descriptor, run.wanted, start - segment.first)
+            run = frames.read_run(memoryview(data), start, max_bytes)
+        if not run.size:
+            return None, Damage(start, run.fault or "the segment ends inside a frame")
+        return Batch(start, start + run.size, b"".join(run.bodies), run.records, run.oldest), None
+
+    def _save(self, acknowledged: int, batch_ends: tuple[int, ...]) -> None:
+        self._cursor.save(acknowledged=acknowledged, floor=self._cursor.state.floor, batch_ends=batch_ends)
+
+    def _remove(self, segment: Segment) -> None:
+        if self._descriptor is not None and self._descriptor[0] is segment:
+            self._close_segment()
+        if segment.damage is None:
+            self._filesystem.remove(segment.path)
+        else:
+            quarantine.set_aside(self._filesystem, self._folder, segment.path, segment.damage)
+
+    def _open_segment(self, segment: Segment) -> int:
+        if self._descriptor is None or self._descriptor[0] is not segment:
+            self._close_segment()
+            self._descriptor = (segment, self._filesystem.open(segment.path))
+        return self._descriptor[1]
+
+    def _close_segment(self) -> None:
+        if self._descriptor is not None:
+            _, descriptor = self._descriptor
+            self._descriptor = None
+            self._filesystem.close(descriptor)
+
+    def _close_files(self) -> None:
+        self._close_segment()
+        self._cursor.close()
