@@ -4,6 +4,7 @@ Sources, first wins: command-line flag, environment variable `TRACESTONE_<NAME>`
 setting's name with dashes; the YAML key is the name itself. Unknown YAML keys fail at start.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,3 +113,19 @@ def _read(file: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StartRefused(f"The configuration file {file} must hold a mapping of settings.")
     return content
+
+
+def prepare_litellm() -> None:
+    """Sets what litellm reads from the environment while it is imported: its own price map, no calls home."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    os.environ.setdefault("LITELLM_LOG", "ERROR")
+
+
+def provider_secrets() -> list[str]:
+    """Values of environment variables that hold keys of model providers, longest first; only to hide them in errors."""
+    found = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= 8 and name.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD"))
+    }
+    return sorted(found, key=len, reverse=True)

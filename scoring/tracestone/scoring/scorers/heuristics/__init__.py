@@ -1,1 +1,1 @@
-"""Heuristic scorers, one file a family; pure functions."""
+"""Scorers that are plain code; one file a family, pure functions of parameters and subject."""

@@ -1,0 +1,141 @@
+"""The filter of an online configuration: one SQL condition over `traces`; nothing else of a client is SQL.
+
+It is checked on ClickHouse's own parse (`EXPLAIN AST`), when it is defined and never by a parser of ours: a
+condition is accepted only when every node of the tree is a literal, a column of `traces` or a function of
+the list below. Subqueries, tables, aliases, lambdas, window functions, substitutions and functions that
+reach out, sleep, raise on data or give another answer next time are therefore not refused one by one; they
+are just not on the list.
+
+It is composed into a statement in one place, `compose`, always as
+
+    ifNull(toBool((
+    <condition>
+    )), false)
+
+and the check parses the very same text, so a condition that closes our parenthesis early shows as another
+tree. NULL counts as false.
+"""
+
+import re
+
+from tracestone.schema import sqlfiles
+from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.errors import Invalid
+
+MAX_FILTER_CHARS = 4000
+MARKER = "/* filter */"
+
+COLUMNS = frozenset(
+    "experiment_id trace_id root_name service_name start_time end_time duration_ns state span_count "
+    "error_count input_tokens output_tokens total_tokens cost_total models session_id user_id tags "
+    "input_preview output_preview complete last_seen".split()
+)
+
+# As EXPLAIN AST prints them, lower-cased: operators appear under their function's name.
+FUNCTIONS = frozenset(
+    "and or not xor equals notequals less greater lessorequals greaterorequals in notin like notlike "
+    "ilike notilike isnull isnotnull isnotdistinctfrom if multiif ifnull nullif coalesce assumenotnull "
+    "plus minus multiply divide negate abs least greatest round floor ceil arrayelement tuple array map "
+    "has hasany hasall length empty notempty mapcontains mapkeys mapvalues lower upper lowerutf8 "
+    "upperutf8 lengthutf8 char_length trim trimboth trimleft trimright startswith endswith "
+    "startswithcaseinsensitive position positioncaseinsensitive positionutf8 "
+    "positioncaseinsensitiveutf8 match multisearchany hastoken concat substring substringutf8 left "
+    "right toint64ornull touint64ornull tofloat64ornull toint64orzero tofloat64orzero toyear tomonth "
+    "todayofweek tohour tointervalday tointervalhour tointervalminute tointervalsecond "
+    "jsonextractstring jsonextractint jsonextractfloat jsonextractbool jsonhas isvalidjson".split()
+)
+
+_SHELL = """\
+SelectWithUnionQuery (children 2)
+ ExpressionList (children 1)
+  SelectQuery (children 3)
+   ExpressionList (children 1)
+    Identifier trace_id
+   TablesInSelectQuery (children 1)
+    TablesInSelectQueryElement (children 1)
+     TableExpression (children 1)
+      TableIdentifier traces
+   Function ifNull (children 1)
+    ExpressionList (children 2)
+     Function toBool (children 1)
+      ExpressionList (children 1)""".splitlines()
+_TAIL = ["     Literal Bool_0", " Identifier Native"]
+_NODE = re.compile(
+    r"^ *(?P<kind>[A-Za-z]+)(?: (?P<detail>.*?))??(?: \(children (?P<children>\d+)\))?$", re.DOTALL
+)
+_BOOLEAN = re.compile(r"^(LowCardinality\()?(Nullable\()?(Bool|UInt8)\)*$")
+
+
+def compose(statement: str, condition: str) -> str:
+    """The statement with its `/* filter */` replaced by the condition; an empty condition keeps every row."""
+    if statement.count(MARKER) != 1:
+        raise ValueError(f"the statement must hold {MARKER} once")
+    return statement.replace(MARKER, f"ifNull(toBool((\n{condition.strip() or 'true'}\n)), false)")
+
+
+async def check_filter(columnar: Columnar, condition: str) -> str:
+    """The condition, trimmed.
+
+    Raises Invalid, naming the field `filter`, when it is not an allowed condition.
+    """
+    text = condition.strip()
+    if not text:
+        return ""
+    if len(text) > MAX_FILTER_CHARS:
+        raise Invalid("filter", f"is longer than {MAX_FILTER_CHARS} characters")
+    if "\x00" in text:
+        raise Invalid("filter", "holds a NUL character")
+    statements = sqlfiles.queries("clickhouse", "filters")
+    try:
+        tree = [
+            str(row["explain"]) for row in await columnar.query(compose(statements["parse_filter"], text))
+        ]
+        _check_tree("\n".join(tree).split("\n"))
+        described = await columnar.query(statements["type_of_filter"].replace(MARKER, f"(\n{text}\n)"))
+        kind = str(described[0]["type"])
+        if _BOOLEAN.match(kind) is None:
+            raise Invalid("filter", f"must be true or false for a trace, but is of type {kind}")
+        await columnar.query(compose(statements["run_filter"], text))
+    except StatementFailed as error:
+        raise Invalid("filter", f"ClickHouse refuses it: {_first_sentence(str(error))}") from error
+    return text
+
+
+def _check_tree(lines: list[str]) -> None:
+    if lines[: len(_SHELL)] != _SHELL or lines[-len(_TAIL) :] != _TAIL:
+        raise Invalid("filter", "must be one condition over the columns of traces")
+    body = lines[len(_SHELL) : -len(_TAIL)]
+    top = [line for line in body if not line.startswith(" " * 8)]
+    if len(top) != 1 or not body or body[0] is not top[0]:
+        raise Invalid("filter", "must be one condition over the columns of traces")
+    for line in body:
+        _check_node(line)
+
+
+def _check_node(line: str) -> None:
+    node = _NODE.match(line)
+    kind, detail = (node["kind"], node["detail"] or "") if node else ("", line.strip())
+    if kind == "ExpressionList" and not detail:
+        return
+    if kind == "Literal" and not (" (alias " in detail and detail.endswith(")")):
+        return
+    if kind == "Identifier":
+        if detail not in COLUMNS:
+            raise Invalid("filter", f"{detail} is not a column of traces")
+        return
+    if kind == "Function":
+        if "(alias " in detail:
+            raise Invalid("filter", "an alias is not allowed")
+        if detail.lower() not in FUNCTIONS or (node and (node["children"] or "1") != "1"):
+            raise Invalid("filter", f"the function {detail} is not allowed here")
+        return
+    if "(alias " in detail:
+        raise Invalid("filter", "an alias is not allowed")
+    names = {"Subquery": "a subquery", "Asterisk": "*", "QueryParameter": "a substitution"}
+    raise Invalid("filter", f"{names.get(kind, kind or 'this')} is not allowed")
+
+
+def _first_sentence(message: str) -> str:
+    """ClickHouse's reason without our wrapping and the list of what it had expected."""
+    reason = message.split("DB::Exception:", 1)[-1].split("Expected one of", 1)[0]
+    return " ".join(reason.split())[:300].rstrip(" .") + "."

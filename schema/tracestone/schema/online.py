@@ -1,0 +1,89 @@
+"""Defining scorers and online configurations from what a client or a file says, checks included."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.errors import Invalid
+from tracestone.schema.filter_sql import check_filter
+from tracestone.schema.scorers import OnlineConfig, OnlineRequest, Scorer, checked, define
+from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.scorers import ScorerStore
+
+MAX_CONFIGS_PER_SCORER = 1000
+_KEYS = ("name", "kind", "parameters", "online")
+
+
+class OnlineSetup:
+    """One way in for the API and for the configuration file."""
+
+    def __init__(self, scorers: ScorerStore, experiments: ExperimentStore, columnar: Columnar) -> None:
+        self.scorers = scorers
+        self._experiments = experiments
+        self._columnar = columnar
+
+    async def define(self, document: object) -> Scorer:
+        """Stores `{name, kind, parameters}`; unchanged, it keeps its version. Raises Invalid, TooLarge."""
+        if not isinstance(document, Mapping):
+            raise Invalid("body", "must be an object with name, kind and parameters")
+        _only(document, _KEYS[:3])
+        return await self.scorers.define(
+            define(document.get("name", ""), document.get("kind", ""), document.get("parameters"))
+        )
+
+    async def put(self, scorer_name: str, document: object) -> OnlineConfig:
+        """Creates or replaces one online configuration of a scorer. Raises Invalid, NotFound."""
+        request = checked(OnlineRequest, document, "online")
+        await self.scorers.get(scorer_name, request.version)
+        filter = await check_filter(self._columnar, request.filter)
+        experiment_id = await self.experiment_id(request.experiment)
+        present = await self.scorers.configs(scorer_name)
+        known = any(config.experiment_id == experiment_id for config in present)
+        if not known and len(present) >= MAX_CONFIGS_PER_SCORER:
+            raise Invalid("online", f"the scorer has {MAX_CONFIGS_PER_SCORER} configurations already")
+        return await self.scorers.put_config(
+            scorer_name,
+            version=request.version,
+            experiment_id=experiment_id,
+            sample_rate=request.sample_rate,
+            filter=filter,
+            salt=request.salt,
+        )
+
+    async def experiment_id(self, experiment: int | str | None) -> int | None:
+        """The id an experiment's id or name stands for
+
+        A new name is created, as telemetry would. None means all.
+        """
+        if isinstance(experiment, str):
+            return await self._experiments.resolve(experiment)
+        if experiment is not None and not await self._experiments.exists(experiment):
+            raise Invalid("experiment", f"there is no experiment {experiment}")
+        return experiment
+
+    async def apply(self, documents: Sequence[Any]) -> None:
+        """Applies the setting `scorers`: a list of `{name, kind, parameters, online}`; safe to repeat.
+
+        Nothing is removed: a configuration that left the file ends through the API. Raises Invalid, naming
+        the item.
+        """
+        for number, document in enumerate(documents):
+            try:
+                await self._apply(document)
+            except Invalid as error:
+                raise Invalid(f"scorers.{number}.{error.field}", error.reason) from error
+
+    async def _apply(self, document: object) -> None:
+        if not isinstance(document, Mapping):
+            raise Invalid("", "must be an object with name, kind, parameters and online")
+        _only(document, _KEYS)
+        scorer = await self.define({key: document[key] for key in _KEYS[:3] if key in document})
+        online = document.get("online") or []
+        for request in online if isinstance(online, list) else [online]:
+            await self.put(scorer.name, request)
+
+
+def _only(document: Mapping[Any, Any], keys: Sequence[str]) -> None:
+    unknown = sorted(str(key) for key in document if key not in keys)
+    if unknown:
+        raise Invalid(unknown[0], f"is not known; known: {', '.join(keys)}")

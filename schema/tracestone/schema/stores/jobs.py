@@ -1,0 +1,223 @@
+"""The scoring queue and the watchers' progress, in Postgres (FOR UPDATE SKIP LOCKED).
+
+Why not PgQueuer 1.6, which was the first choice: it finishes a job from a buffer in a transaction of its
+own, so a verdict and its job cannot commit together; a finish is not tied to the claim, so a worker that
+was suspended past its heartbeat can remove the job of the one that took over; it deduplicates a job only
+while it is queued; and it installs and upgrades its tables itself and reads its own environment variables,
+beside our migrations and settings. What is needed is the few statements of `queries/scoring_jobs.sql`.
+
+A claim leases a job for a while under a token. Finishing, retrying and extending need that token, so of two
+workers that both believe they hold a job only the later one can finish it. A dead worker's lease runs out.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+from uuid import UUID
+
+from tracestone.schema import sqlfiles
+from tracestone.schema.engines.postgres import Connection, Pool, storage_errors
+
+Look = Literal["prompt", "sweep"]
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What calls of a model have cost
+
+    USD and tokens are None while unknown, `calls` counts every call made.
+    """
+
+    calls: int = 0
+    cost_usd: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def plus(self, other: "Usage") -> "Usage":
+        """The sum; an unknown number adds nothing to a known one."""
+        return Usage(
+            self.calls + other.calls,
+            _sum(self.cost_usd, other.cost_usd),
+            _sum(self.input_tokens, other.input_tokens),
+            _sum(self.output_tokens, other.output_tokens),
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trace to be scored by one version of a scorer.
+
+    `failures` counts failed attempts, `deliveries` claims.
+    """
+
+    job_id: int
+    lease: UUID
+    scorer_name: str
+    scorer_version: int
+    experiment_id: int
+    trace_id: str
+    probability: float
+    deliveries: int
+    failures: int
+    spent: Usage
+
+
+@dataclass(frozen=True, order=True)
+class Cursor:
+    """How far a look has come: everything due before it was looked at."""
+
+    due_ns: int
+    trace_id: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chosen trace."""
+
+    experiment_id: int
+    trace_id: str
+
+
+class LeasedLook:
+    """A look that this transaction holds; leaving the block commits its jobs and its progress together."""
+
+    def __init__(
+        self, connection: Connection, sql: dict[str, str], config_id: int, look: Look, cursor: Cursor
+    ) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._config_id = config_id
+        self._look = look
+        self.cursor = cursor
+
+    async def advance(
+        self, cursor: Cursor, scorer_name: str, version: int, targets: Sequence[Target], probability: float
+    ) -> int:
+        """Enqueues the targets that have no job and no verdict yet, and moves on
+
+        Returns how many were new.
+        """
+        added = 0
+        if targets:
+            rows = await self._connection.fetch(
+                self._sql["enqueue"],
+                scorer_name,
+                version,
+                [target.experiment_id for target in targets],
+                [target.trace_id for target in targets],
+                probability,
+            )
+            added = len(rows)
+        await self._connection.execute(
+            self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.trace_id
+        )
+        self.cursor = cursor
+        return added
+
+
+class JobStore:
+    """The queue. A connection is an argument where the caller decides what commits together."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = sqlfiles.queries("postgres", "scoring_jobs")
+
+    @asynccontextmanager
+    async def look(self, config_id: int, look: Look) -> AsyncIterator[LeasedLook | None]:
+        """Holds a look for the block, in one transaction; None when another watcher has it or it is gone."""
+        with storage_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(self._sql["lease_look"], config_id, look)
+                if row is None:
+                    yield None
+                else:
+                    cursor = Cursor(row["due_ns"], row["trace_id"])
+                    yield LeasedLook(connection, self._sql, config_id, look, cursor)
+
+    async def fail_look(self, config_id: int, look: Look, reason: str) -> None:
+        """Keeps why a look cannot go on, for people to see; the next one that goes on clears it."""
+        with storage_errors():
+            await self._pool.execute(self._sql["fail_look"], config_id, look, reason)
+
+    async def latest_version(self, scorer_name: str) -> int:
+        """The version that `latest` stands for now."""
+        with storage_errors():
+            return int(await self._pool.fetchval(self._sql["latest_version"], scorer_name))
+
+    async def own_experiments(self, scorer_name: str) -> list[int]:
+        """Experiments with a configuration of their own for a scorer."""
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["own_experiments"], scorer_name)
+        return [row["experiment_id"] for row in rows]
+
+    async def waiting(self, bound: int) -> int:
+        """How many jobs exist, counted up to `bound`."""
+        with storage_errors():
+            return int(await self._pool.fetchval(self._sql["waiting"], bound))
+
+    async def depth(self) -> tuple[int, float]:
+        """Jobs that are ready now, and for how many seconds the oldest has been."""
+        with storage_errors():
+            row = await self._pool.fetchrow(self._sql["depth"])
+        if row is None:
+            return 0, 0.0
+        return int(row["jobs"]), float(row["oldest_seconds"])
+
+    async def claim(self, limit: int, lease: UUID, seconds: float) -> list[Job]:
+        """Up to `limit` ready jobs, leased under the token for `seconds`."""
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["claim"], limit, seconds, lease)
+        return [
+            Job(
+                row["job_id"],
+                lease,
+                row["scorer_name"],
+                row["scorer_version"],
+                row["experiment_id"],
+                row["trace_id"],
+                row["probability"],
+                row["deliveries"],
+                row["failures"],
+                Usage(row["calls"], row["cost_usd"], row["input_tokens"], row["output_tokens"]),
+            )
+            for row in rows
+        ]
+
+    async def extend(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Leases running jobs for `seconds` from now; those another worker holds are left alone."""
+        with storage_errors():
+            await self._pool.execute(self._sql["extend"], *_held(jobs), seconds)
+
+    async def retry(self, job: Job, spent: Usage, seconds: float) -> bool:
+        """Makes a job ready again in `seconds`, one failure more; False when another worker holds it."""
+        with storage_errors():
+            found = await self._pool.fetchval(
+                self._sql["retry"],
+                job.job_id,
+                job.lease,
+                seconds,
+                spent.calls,
+                spent.cost_usd,
+                spent.input_tokens,
+                spent.output_tokens,
+            )
+        return found is not None
+
+    async def release(self, jobs: Sequence[Job], seconds: float = 0.0) -> None:
+        """Gives jobs back, ready in `seconds`, as if they had not been claimed."""
+        with storage_errors():
+            await self._pool.execute(self._sql["release"], *_held(jobs), seconds)
+
+    async def finish(self, job: Job, connection: Connection) -> bool:
+        """Removes a job in the caller's transaction; False when another worker holds it."""
+        return await connection.fetchval(self._sql["finish"], job.job_id, job.lease) is not None
+
+
+def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:
+    return [job.job_id for job in jobs], [job.lease for job in jobs]
+
+
+def _sum(left: Number | None, right: Number | None) -> Number | None:
+    return right if left is None else left if right is None else left + right

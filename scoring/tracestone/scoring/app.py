@@ -1,0 +1,69 @@
+"""Builds the scoring of one process: watcher, sampler, workers. No logic."""
+
+import asyncio
+from typing import Any
+
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.errors import Invalid, StartRefused
+from tracestone.schema.online import OnlineSetup
+from tracestone.schema.settings import Settings
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.scoring.llm import LiteLLM
+from tracestone.scoring.run import Runner, TraceReader
+from tracestone.scoring.sample import Sampler
+from tracestone.scoring.watch import Watcher
+from tracestone.scoring.worker import Worker
+
+
+class Scoring:
+    """Scores live traffic between `start` and `stop`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        columnar: Columnar,
+        assessments: AssessmentStore,
+        spans: TraceReader,
+        settings: Settings,
+    ) -> None:
+        self._settings = settings
+        self._scorers = ScorerStore(pool)
+        self._setup = OnlineSetup(self._scorers, ExperimentStore(pool, settings.max_experiments), columnar)
+        self._provider = LiteLLM()
+        jobs = JobStore(pool)
+        woken = asyncio.Event()
+        sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
+        runner = Runner(pool, jobs, self._scorers, spans, assessments, self._provider)
+        self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
+        self._worker = Worker(runner, jobs, woken, concurrency=settings.worker_concurrency)
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Applies the setting `scorers` and begins. Raises StartRefused when one of them is invalid."""
+        try:
+            await self._setup.apply(self._settings.scorers)
+        except Invalid as error:
+            raise StartRefused(f"The setting {error.field} cannot be used: {error.reason}.") from error
+        self._stopping.clear()
+        self._tasks = [
+            asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
+            asyncio.create_task(self._worker.run(self._stopping), name="scoring worker"),
+        ]
+
+    async def stop(self) -> None:
+        """Ends within the worker's drain time; unfinished jobs go back into the queue. Safe to call twice."""
+        self._stopping.set()
+        tasks, self._tasks = self._tasks, []
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._provider.close()
+
+    def health(self) -> dict[str, Any]:
+        """`ok`, `error` ("" when there is none) and the number of jobs `running` in this process."""
+        dead = next((task for task in self._tasks if task.done()), None)
+        error = f"the {dead.get_name()} ended" if dead else self._watcher.error or self._worker.error
+        return {"ok": not error, "error": error, "running": self._worker.running}

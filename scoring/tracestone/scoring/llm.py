@@ -1,0 +1,213 @@
+"""Calls of language models through litellm: timeouts, errors, tokens, cost.
+
+The only module that knows litellm.
+
+litellm takes seconds and 160 MB to import, so it is imported when the first judge runs, on a thread. It is
+told to use the price map it ships with, not to call home, not to retry (the job queue does) and to run no
+callbacks, so a judge's own calls are not recorded as traces and judged in turn.
+"""
+
+import asyncio
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+
+from tracestone.schema import clock
+from tracestone.schema.errors import MissingExtra
+from tracestone.schema.settings import prepare_litellm, provider_secrets
+from tracestone.schema.stores.jobs import Usage
+
+MAX_MESSAGE_CHARACTERS = 500
+_LONGEST_WAIT_SECONDS = 3600.0
+_RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
+_SECRET = re.compile(
+    r"(?i)\bbearer\s+[^\s\"',]+"
+    r"|\b(?:sk|pk|rk|xai|gsk|hf|ghp|key)[-_][A-Za-z0-9*._-]{6,}"
+    r"|\bAIza[A-Za-z0-9_*-]{10,}|\bAKIA[A-Z0-9]{12,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|(?:api[-_]?key|token|secret|password)[\"']?\s*[=:]\s*[\"']?[^\s\"',&]+"
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request for a chat completion; `timeout` is in seconds, `params` are the provider's own."""
+
+    model: str
+    messages: Sequence[Mapping[str, str]]
+    response_format: Mapping[str, Any]
+    params: Mapping[str, Any]
+    timeout: float
+    api_base: str | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's text, what the call cost, and the model that says it answered."""
+
+    text: str
+    usage: Usage
+    model: str
+
+
+class CallFailed(Exception):
+    """A call gave no text. The message holds no secret and is short enough to store."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool, retry_after: float | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class Provider(Protocol):
+    """Whatever can complete a chat."""
+
+    async def complete(self, call: Call) -> Reply:
+        """One call, at most `call.timeout` seconds long. Raises CallFailed."""
+        ...
+
+
+class LiteLLM:
+    """Any provider litellm knows.
+
+    Keys come from the environment variables litellm documents for each provider.
+    """
+
+    def __init__(self) -> None:
+        self._module: Any = None
+        self._loading = asyncio.Lock()
+
+    async def complete(self, call: Call) -> Reply:
+        """One call, at most `call.timeout` seconds long.
+
+        Raises CallFailed; MissingExtra when litellm is not installed.
+        """
+        litellm = await self._loaded()
+        try:
+            async with asyncio.timeout(call.timeout):
+                response = await litellm.acompletion(
+                    **call.params,
+                    model=call.model,
+                    messages=[dict(message) for message in call.messages],
+                    response_format=dict(call.response_format),
+                    timeout=call.timeout,
+                    api_base=call.api_base,
+                    num_retries=0,
+                    max_retries=0,
+                    drop_params=True,
+                )
+        except TimeoutError as error:
+            raise CallFailed(
+                "TIMEOUT", f"no answer within {call.timeout:g} seconds", retryable=True
+            ) from error
+        except Exception as error:
+            raise _failure(error) from error
+        return Reply(
+            _text(response), _usage(litellm, call.model, response), str(getattr(response, "model", "") or "")
+        )
+
+    async def close(self) -> None:
+        """Closes the connections and ends the background task that litellm keeps. Safe to call twice."""
+        litellm, self._module = self._module, None
+        if litellm is None:
+            return
+        worker = importlib.import_module("litellm.litellm_core_utils.logging_worker")
+        await worker.GLOBAL_LOGGING_WORKER.stop()
+        await litellm.close_litellm_async_clients()
+
+    async def _loaded(self) -> Any:
+        async with self._loading:
+            if self._module is None:
+                self._module = await asyncio.to_thread(_load)
+            return self._module
+
+
+def redact(message: str) -> str:
+    """The message without anything that looks like a secret, on one line, cut to what is stored."""
+    for secret in provider_secrets():
+        message = message.replace(secret, "[redacted]")
+    return " ".join(_SECRET.sub("[redacted]", message).split())[:MAX_MESSAGE_CHARACTERS]
+
+
+def _load() -> Any:
+    prepare_litellm()
+    try:
+        litellm: Any = importlib.import_module("litellm")
+    except ImportError as error:
+        raise MissingExtra("litellm", "judge") from error
+    litellm.suppress_debug_info = True
+    litellm.disable_aiohttp_transport = True
+    litellm.callbacks = []
+    litellm.success_callback = []
+    litellm.failure_callback = []
+    litellm.cache = None
+    return litellm
+
+
+def _failure(error: Exception) -> CallFailed:
+    status = getattr(error, "status_code", None)
+    status = status if isinstance(status, int) else 0
+    code = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "MODEL_NOT_FOUND", 408: "TIMEOUT"}.get(
+        status
+    )
+    code = code or (
+        "RATE_LIMITED" if status == 429 else "PROVIDER_ERROR" if status >= 500 else "REQUEST_REFUSED"
+    )
+    if "Timeout" in type(error).__name__:
+        code = "TIMEOUT"
+    retryable = code == "TIMEOUT" or status in _RETRYABLE_STATUS or status >= 500 or status == 0
+    message = str(getattr(error, "message", "") or error) or type(error).__name__
+    return CallFailed(code, redact(message), retryable=retryable, retry_after=_retry_after(error))
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds the provider asks to wait: Retry-After as seconds or as an HTTP date."""
+    response = getattr(error, "response", None)
+    for headers in (getattr(error, "litellm_response_headers", None), getattr(response, "headers", None)):
+        value = headers.get("retry-after") if headers is not None else None
+        if not value:
+            continue
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(value) - clock.now()).total_seconds()
+            except (ValueError, TypeError):
+                continue
+        if seconds > 0:
+            return min(seconds, _LONGEST_WAIT_SECONDS)
+    return None
+
+
+def _text(response: Any) -> str:
+    choices = getattr(response, "choices", None) or []
+    content = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
+    return content if isinstance(content, str) else ""
+
+
+def _usage(litellm: Any, model: str, response: Any) -> Usage:
+    usage = getattr(response, "usage", None)
+    return Usage(
+        calls=1,
+        cost_usd=_cost(litellm, model, response),
+        input_tokens=_count(getattr(usage, "prompt_tokens", None)),
+        output_tokens=_count(getattr(usage, "completion_tokens", None)),
+    )
+
+
+def _cost(litellm: Any, model: str, response: Any) -> float | None:
+    """USD by litellm's price map; None for a model it has no price for."""
+    try:
+        cost = float(litellm.completion_cost(completion_response=response, model=model))
+    except Exception:  # noqa: BLE001 - litellm raises bare Exception for an unknown price
+        return None
+    return cost if cost >= 0 else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None

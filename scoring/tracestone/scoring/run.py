@@ -1,0 +1,151 @@
+"""One job: load the trace, score it, and write the verdict together with the end of the job.
+
+The verdict and the removal of the job are one transaction, and only the holder of the job's lease can
+remove it. So a worker that dies, or is overtaken, leaves either both or neither, and nobody sees two
+verdicts. A failed attempt goes back into the queue with what it cost; the last one becomes an assessment
+with an error.
+"""
+
+import logging
+import random
+from typing import Protocol
+
+from tracestone.schema.assessments import Assessment, AssessmentError
+from tracestone.schema.engines.postgres import Pool, storage_errors
+from tracestone.schema.errors import MissingExtra
+from tracestone.schema.scorers import Scorer
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.jobs import Job, JobStore
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.traces import Trace
+from tracestone.scoring.llm import Provider
+from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TraceScorer
+from tracestone.scoring.scorers.registry import ready
+from tracestone.scoring.scorers.subject import subject_of
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 300.0
+# A worker that vanished this often over the same job was probably killed by it.
+_MOST_LOST_DELIVERIES = 5
+_LOAD_RETRIES = 3
+_MAX_READY = 256
+
+
+class TraceReader(Protocol):
+    """Where traces are read; `stores.spans.SpanStore` is one."""
+
+    async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
+        """The stored trace with its spans; None when there is none. Raises StorageDown."""
+        ...
+
+
+class Runner:
+    """Runs jobs; holds no state between them but scorers made ready."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        jobs: JobStore,
+        scorers: ScorerStore,
+        spans: TraceReader,
+        assessments: AssessmentStore,
+        provider: Provider,
+        *,
+        backoff_seconds: float = BACKOFF_SECONDS,
+    ) -> None:
+        self._pool = pool
+        self._jobs = jobs
+        self._scorers = scorers
+        self._spans = spans
+        self._assessments = assessments
+        self._provider = provider
+        self._backoff = backoff_seconds
+        self._ready: dict[tuple[str, int], TraceScorer] = {}
+
+    async def run(self, job: Job) -> None:
+        """Scores a claimed job and records the outcome, or puts it back for later. Raises StorageDown."""
+        definition = await self._scorers.get(job.scorer_name, job.scorer_version)
+        scorer = self._scorer(definition)
+        try:
+            outcome = await self._attempt(job, scorer)
+        except AttemptFailed as failure:
+            spent = job.spent.plus(failure.usage)
+            most = max(scorer.retries, _LOAD_RETRIES) if failure.code == "TRACE_NOT_FOUND" else scorer.retries
+            if failure.retryable and job.failures < most:
+                await self._jobs.retry(job, spent, self._wait(job, failure))
+                return
+            outcome = Outcome(
+                scorer.source_type,
+                scorer.source_id,
+                error=AssessmentError(failure.code, failure.message),
+                usage=failure.usage,
+            )
+        await self._finish(job, outcome)
+
+    async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
+        if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
+            raise AttemptFailed(
+                "WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False
+            )
+        trace = await self._spans.trace(job.trace_id, job.experiment_id)
+        if trace is None:
+            raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)
+        try:
+            return await scorer.score(subject_of(trace))
+        except MissingExtra as error:
+            raise AttemptFailed("NOT_INSTALLED", str(error), retryable=False) from error
+
+    async def _finish(self, job: Job, outcome: Outcome) -> None:
+        assessment = _assessment(job, outcome)
+        with storage_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                if not await self._jobs.finish(job, connection):
+                    logger.warning(
+                        "a job was taken over by another worker",
+                        extra={"scorer": job.scorer_name, "trace_id": job.trace_id},
+                    )
+                    return
+                await self._assessments.record(assessment, connection)
+
+    def _scorer(self, definition: Scorer) -> TraceScorer:
+        key = (definition.name, definition.version)
+        if key not in self._ready:
+            if len(self._ready) >= _MAX_READY:
+                self._ready.clear()
+            self._ready[key] = ready(definition, self._provider)
+        return self._ready[key]
+
+    def _wait(self, job: Job, failure: AttemptFailed) -> float:
+        """Seconds until the next attempt: exponential with jitter, and never before the provider allows."""
+        most = min(_LONGEST_BACKOFF_SECONDS, self._backoff * 2.0**job.failures)
+        return max(failure.retry_after or 0.0, most * random.uniform(0.5, 1.0))
+
+
+def _assessment(job: Job, outcome: Outcome) -> Assessment:
+    spent = job.spent.plus(outcome.usage)
+    metadata = dict(outcome.metadata)
+    if spent.calls:
+        metadata["calls"] = str(spent.calls)
+    if job.failures:
+        metadata["failed_attempts"] = str(job.failures)
+    return Assessment(
+        experiment_id=job.experiment_id,
+        target_type="trace",
+        trace_id=job.trace_id,
+        name=job.scorer_name,
+        kind="feedback",
+        source_type=outcome.source_type,
+        source_id=outcome.source_id,
+        value=outcome.value,
+        rationale=outcome.rationale,
+        error=outcome.error,
+        metadata=metadata,
+        scorer_name=job.scorer_name,
+        scorer_version=job.scorer_version,
+        probability=job.probability,
+        cost_usd=spent.cost_usd,
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+    )

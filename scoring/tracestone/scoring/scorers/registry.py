@@ -1,0 +1,43 @@
+"""From a stored version of a scorer to something that scores."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tracestone.schema.scorers import Judge, Parameters, Scorer
+from tracestone.scoring.judges.judge import JudgeScorer
+from tracestone.scoring.llm import Provider
+from tracestone.scoring.scorers.heuristics import run, text
+from tracestone.scoring.scorers.protocol import Finding, Outcome, Subject, TraceScorer
+
+HEURISTICS: Mapping[str, Callable[[Any, Subject], Finding]] = {
+    "regex_match": text.regex_match,
+    "response_length": text.response_length,
+    "json_validity": text.json_validity,
+    "latency": run.latency,
+    "error": run.error,
+}
+
+
+@dataclass(frozen=True)
+class HeuristicScorer:
+    """A heuristic with its parameters. Runs on a thread: a long text must not hold up the event loop."""
+
+    source_id: str
+    parameters: Parameters
+    function: Callable[[Any, Subject], Finding]
+    source_type: str = "CODE"
+    retries: int = 0
+
+    async def score(self, subject: Subject) -> Outcome:
+        """The finding as an outcome; it costs nothing."""
+        finding = await asyncio.to_thread(self.function, self.parameters, subject)
+        return Outcome(self.source_type, self.source_id, finding.value, finding.rationale)
+
+
+def ready(scorer: Scorer, provider: Provider) -> TraceScorer:
+    """The scorer, ready to use; judges call models through `provider`."""
+    if isinstance(scorer.parameters, Judge):
+        return JudgeScorer(scorer.parameters, provider)
+    return HeuristicScorer(f"{scorer.kind}/{scorer.name}", scorer.parameters, HEURISTICS[scorer.kind])

@@ -1,0 +1,132 @@
+"""Claims jobs and runs them, so many at once; keeps their leases alive; drains when told to stop.
+
+What a job means is the runner's business. A job whose runner fails on a store goes back at once; one that
+fails in a way nobody expected keeps its lease until it runs out, which counts as a lost delivery and so has
+an end.
+"""
+
+import asyncio
+import logging
+from uuid import uuid4
+
+from tracestone.schema.errors import StorageDown, Unavailable
+from tracestone.schema.stores.jobs import Job, JobStore
+from tracestone.scoring.run import Runner
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60.0
+_POLL_SECONDS = 1.0
+_AFTER_STORAGE_DOWN_SECONDS = 5.0
+
+
+class Worker:
+    """One pool of concurrent jobs."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        jobs: JobStore,
+        woken: asyncio.Event,
+        *,
+        concurrency: int,
+        lease_seconds: float = LEASE_SECONDS,
+        drain_seconds: float = 5.0,
+    ) -> None:
+        self._runner = runner
+        self._jobs = jobs
+        self._woken = woken
+        self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
+        self._drain_seconds = drain_seconds
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self.error = ""
+
+    @property
+    def running(self) -> int:
+        """Jobs that run now."""
+        return len(self._running)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Works until `stopping` is set, then drains: what does not end in time goes back into the queue."""
+        heartbeat = asyncio.create_task(self._keep_leases(), name="scoring leases")
+        stop = asyncio.create_task(stopping.wait(), name="scoring worker stop")
+        try:
+            while not stopping.is_set():
+                self._woken.clear()
+                full = await self._claim()
+                await self._wait(stop, full=full)
+        finally:
+            stop.cancel()
+            await self._drain()
+            heartbeat.cancel()
+            await asyncio.gather(stop, heartbeat, return_exceptions=True)
+
+    async def _claim(self) -> bool:
+        """Starts as many ready jobs as there is room for; True when there may be more than that."""
+        room = self._concurrency - len(self._running)
+        if room <= 0:
+            return True
+        try:
+            jobs = await self._jobs.claim(room, uuid4(), self._lease_seconds)
+            self.error = ""
+        except StorageDown as error:
+            if not self.error:
+                logger.warning("jobs cannot be claimed", extra={"reason": str(error)})
+            self.error = str(error)
+            return False
+        for job in jobs:
+            task = asyncio.create_task(self._one(job), name=f"scoring job {job.job_id}")
+            self._running[task] = job
+            task.add_done_callback(self._running.pop)
+        return len(jobs) == room
+
+    async def _wait(self, stop: asyncio.Task[bool], *, full: bool) -> None:
+        """Until a job ends (when full), new work is announced, the poll is due, or it is time to stop."""
+        woken = asyncio.create_task(self._woken.wait(), name="scoring worker wake")
+        waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {stop}
+        waiting |= set(self._running) if full else {woken}
+        try:
+            await asyncio.wait(waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            await asyncio.gather(woken, return_exceptions=True)
+
+    async def _one(self, job: Job) -> None:
+        try:
+            await self._runner.run(job)
+        except Unavailable:
+            await self._give_back([job], _AFTER_STORAGE_DOWN_SECONDS)
+        except Exception:
+            logger.exception(
+                "a scoring job failed unexpectedly",
+                extra={"scorer": job.scorer_name, "trace_id": job.trace_id},
+            )
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            if self._running:
+                try:
+                    await self._jobs.extend(list(self._running.values()), self._lease_seconds)
+                except StorageDown as error:
+                    logger.warning("leases cannot be extended", extra={"reason": str(error)})
+
+    async def _drain(self) -> None:
+        if not self._running:
+            return
+        await asyncio.wait(set(self._running), timeout=self._drain_seconds)
+        left = dict(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._give_back(list(left.values()), 0.0)
+
+    async def _give_back(self, jobs: list[Job], seconds: float) -> None:
+        if not jobs:
+            return
+        try:
+            await self._jobs.release(jobs, seconds)
+        except StorageDown as error:
+            # Their leases run out, which gives them back as well, only later.
+            logger.warning("jobs cannot be given back", extra={"reason": str(error)})
