@@ -1,19 +1,83 @@
 """The cursor file: how far the log is consumed, and the ends of the batches that are out.
 
 Rewritten in place, so it needs no new disk space and can be kept on a full disk. A batch's end is durable
-before the batch is handed out, so after a crash the same batches are handed out again, with the same
-identities. Blocking; used by one thread at a time.
+before the batch is handed out, so after a crash the same batches are handed out again, under the same names.
+
+Two slots at offsets 0 and 4096 are written in turn; the valid one with the higher generation counts.
+
+    slot, 160 bytes, integers little-endian
+        magic            8   b"TSWALCUR"
+        version          2   1
+        batches          2   how many of the ends below are used
+        reserved         4   0
+        generation       8
+        log id          16   random, drawn when the file is made
+        acknowledged     8   all before this position is consumed
+        floor            8   no segment made from now on may start below this position
+        batch ends   8 x 8   of the batches handed out and not acknowledged, ascending
+        reserved        36   0
+        crc              4   of the 156 bytes before, as in `frames`
+
+Blocking; used by one thread at a time.
 """
 
 import contextlib
 import dataclasses
 import secrets
+import struct
 from pathlib import Path
 
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
 
 CURSOR_NAME = "cursor"
+MAX_OPEN_BATCHES = 8
+SLOT_OFFSETS = (0, 4096)
+SLOT_BYTES = 160
+FILE_BYTES = 8192
+
+_MAGIC = b"TSWALCUR"
+_VERSION = 1
+_SLOT = struct.Struct("<8sHHIQ16sQQ8Q36x")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CursorState:
+    """What the cursor file keeps. `batch_ends` are ascending and above `acknowledged`."""
+
+    log_id: bytes
+    generation: int
+    acknowledged: int
+    floor: int
+    batch_ends: tuple[int, ...] = ()
+
+
+def encode_cursor(state: CursorState) -> bytes:
+    """One slot of the cursor file."""
+    ends = state.batch_ends + (0,) * (MAX_OPEN_BATCHES - len(state.batch_ends))
+    return frames.sealed(
+        _SLOT.pack(
+            _MAGIC,
+            _VERSION,
+            len(state.batch_ends),
+            0,
+            state.generation,
+            state.log_id,
+            state.acknowledged,
+            state.floor,
+            *ends,
+        )
+    )
+
+
+def decode_cursor(data: bytes) -> CursorState | None:
+    """The state in one slot; None if the slot is unused, damaged or of another version."""
+    if len(data) != SLOT_BYTES or not frames.intact(data):
+        return None
+    magic, version, batches, _, generation, log_id, acknowledged, floor, *ends = _SLOT.unpack_from(data)
+    if magic != _MAGIC or version != _VERSION or batches > MAX_OPEN_BATCHES:
+        return None
+    return CursorState(log_id, generation, acknowledged, floor, tuple(ends[:batches]))
 
 
 class Cursor:
@@ -26,7 +90,7 @@ class Cursor:
         found = self._load(path) if CURSOR_NAME in filesystem.names(folder) else None
         self.fresh = found is None
         if found is None:
-            self.state, self._slot = frames.CursorState(secrets.token_bytes(16), 0, 0, 0), 0
+            self.state, self._slot = CursorState(secrets.token_bytes(16), 0, 0, 0), 0
             self._make(folder)
         else:
             self.state, self._slot = found
@@ -41,8 +105,8 @@ class Cursor:
             floor=floor,
             batch_ends=batch_ends,
         )
-        offset = frames.CURSOR_SLOT_OFFSETS[self._slot]
-        self._filesystem.write_at(self._descriptor, frames.encode_cursor(state), offset)
+        offset = SLOT_OFFSETS[self._slot]
+        self._filesystem.write_at(self._descriptor, encode_cursor(state), offset)
         self._filesystem.sync(self._descriptor)
         self.state = state
         self._slot = 1 - self._slot  # only now: after a failure the other slot is the only good one
@@ -51,12 +115,12 @@ class Cursor:
         """Close the file."""
         self._filesystem.close(self._descriptor)
 
-    def _load(self, path: Path) -> tuple[frames.CursorState, int] | None:
+    def _load(self, path: Path) -> tuple[CursorState, int] | None:
         descriptor = self._filesystem.open(path)
         try:
             slots = [
-                frames.decode_cursor(self._filesystem.read_at(descriptor, frames.CURSOR_SLOT_BYTES, offset))
-                for offset in frames.CURSOR_SLOT_OFFSETS
+                decode_cursor(self._filesystem.read_at(descriptor, SLOT_BYTES, offset))
+                for offset in SLOT_OFFSETS
             ]
         finally:
             self._filesystem.close(descriptor)
@@ -70,10 +134,10 @@ class Cursor:
         new = folder / f"{CURSOR_NAME}.new"
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.remove(new)
-        first = frames.encode_cursor(self.state)
+        first = encode_cursor(self.state)
         descriptor = self._filesystem.create(new)
         try:
-            self._filesystem.write_at(descriptor, first.ljust(frames.CURSOR_FILE_BYTES, b"\0"), 0)
+            self._filesystem.write_at(descriptor, first.ljust(FILE_BYTES, b"\0"), 0)
             self._filesystem.sync(descriptor)
         finally:
             self._filesystem.close(descriptor)

@@ -2,7 +2,7 @@
 
 A log is a folder:
 
-    cursor                      how far the reader is; rewritten in place
+    cursor                      how far the reader is; see `cursor`
     00000000000000000000.wal    a segment, named by its first position in 20 decimal digits
     quarantine/                 damaged segments, each with a .json that says why
     lock                        held while a process has the log open
@@ -50,21 +50,6 @@ from RESIDUE instead of 0. A CRC taken over data followed by that data's own CRC
 after an intact header or body the running value is RESIDUE again, where the next one starts: one call over
 any run of whole frames tells whether all of them are intact. One call matters, because each one gives up the
 interpreter lock. Frames that are missing or exchanged are noticed by their position.
-
-**Cursor.** Two slots at offsets 0 and 4096, written in turn; the valid one with the higher generation counts.
-
-    slot, 160 bytes
-        magic            8   b"TSWALCUR"
-        version          2   1
-        batches          2   how many of the ends below are used
-        reserved         4   0
-        generation       8
-        log id          16   random, drawn when the cursor file is made
-        acknowledged     8   all before this position is consumed
-        floor            8   no segment made from now on may start below this position
-        batch ends   8 x 8   of the batches handed out and not acknowledged, ascending
-        reserved        36   0
-        crc              4   of the 156 bytes before
 """
 
 import struct
@@ -76,19 +61,13 @@ SEGMENT_HEADER_BYTES = 64
 FRAME_HEADER_BYTES = 32
 FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 4
 MAX_BODY_BYTES = 2**31
-CURSOR_SLOT_OFFSETS = (0, 4096)
-CURSOR_FILE_BYTES = 8192
-CURSOR_SLOT_BYTES = 160
-MAX_OPEN_BATCHES = 8
 SEGMENT_SUFFIX = ".wal"
 
 _VERSION = 1
 _SEGMENT_MAGIC = b"TSWALSEG"
 FRAME_MAGIC = b"TSFR"
-_CURSOR_MAGIC = b"TSWALCUR"
 _SEGMENT = struct.Struct("<8sHHI16sQQQI")
 _FRAME = struct.Struct("<4sIQQI")
-_CURSOR = struct.Struct("<8sHHIQ16sQQ8Q36x")
 _CRC = struct.Struct("<I")
 
 
@@ -117,17 +96,6 @@ class FrameHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class CursorState:
-    """What the cursor file keeps. `batch_ends` are ascending and above `acknowledged`."""
-
-    log_id: bytes
-    generation: int
-    acknowledged: int
-    floor: int
-    batch_ends: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """Whole, intact frames from the start of a buffer.
 
@@ -142,6 +110,16 @@ class Run:
     size: int
     fault: str
     wanted: int
+
+
+def sealed(data: bytes) -> bytes:
+    """`data` and its CRC."""
+    return data + _CRC.pack(zlib.crc32(data, RESIDUE))
+
+
+def intact(data: bytes) -> bool:
+    """Whether `data` ends in the CRC of what is before."""
+    return zlib.crc32(data, RESIDUE) == RESIDUE
 
 
 def segment_name(first: int) -> str:
@@ -161,7 +139,7 @@ def first_of_name(name: str) -> int | None:
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
     """The 64 bytes a segment starts with."""
-    return _sealed(
+    return sealed(
         _SEGMENT.pack(
             _SEGMENT_MAGIC,
             _VERSION,
@@ -181,7 +159,7 @@ def decode_segment_header(data: bytes, first: int) -> SegmentHeader | str:
     if len(data) < SEGMENT_HEADER_BYTES:
         return "the segment header is incomplete"
     magic, version, _, _, log_id, stated, previous_end, created, _ = _SEGMENT.unpack_from(data)
-    if not _intact(data[:SEGMENT_HEADER_BYTES]) or magic != _SEGMENT_MAGIC:
+    if not intact(data[:SEGMENT_HEADER_BYTES]) or magic != _SEGMENT_MAGIC:
         return "the segment header is damaged"
     if version != _VERSION:
         return f"the segment has format version {version}, not {_VERSION}"
@@ -192,7 +170,7 @@ def decode_segment_header(data: bytes, first: int) -> SegmentHeader | str:
 
 def encode_frame_header(position: int, records: int, written: int, body_bytes: int) -> bytes:
     """The 32 bytes a frame starts with."""
-    return _sealed(_FRAME.pack(FRAME_MAGIC, records, position, written, body_bytes))
+    return sealed(_FRAME.pack(FRAME_MAGIC, records, position, written, body_bytes))
 
 
 def encode_frame_end(body_crc: int) -> bytes:
@@ -249,34 +227,6 @@ def read_run(data: memoryview, position: int, max_bytes: int) -> Run:
     )
 
 
-def encode_cursor(state: CursorState) -> bytes:
-    """One slot of the cursor file."""
-    ends = state.batch_ends + (0,) * (MAX_OPEN_BATCHES - len(state.batch_ends))
-    return _sealed(
-        _CURSOR.pack(
-            _CURSOR_MAGIC,
-            _VERSION,
-            len(state.batch_ends),
-            0,
-            state.generation,
-            state.log_id,
-            state.acknowledged,
-            state.floor,
-            *ends,
-        )
-    )
-
-
-def decode_cursor(data: bytes) -> CursorState | None:
-    """The state in one slot; None if the slot is unused, damaged or of another version."""
-    if len(data) != CURSOR_SLOT_BYTES or not _intact(data):
-        return None
-    magic, version, batches, _, generation, log_id, acknowledged, floor, *ends = _CURSOR.unpack_from(data)
-    if magic != _CURSOR_MAGIC or version != _VERSION or batches > MAX_OPEN_BATCHES:
-        return None
-    return CursorState(log_id, generation, acknowledged, floor, tuple(ends[:batches]))
-
-
 def _walk(data: memoryview, position: int, max_bytes: int) -> tuple[list[FrameHeader], str, int]:
     headers: list[FrameHeader] = []
     offset = body_bytes = 0
@@ -303,11 +253,3 @@ def _intact_prefix(data: memoryview, headers: list[FrameHeader]) -> list[FrameHe
             return headers[:number]
         offset += header.size
     return headers
-
-
-def _sealed(data: bytes) -> bytes:
-    return data + _CRC.pack(zlib.crc32(data, RESIDUE))
-
-
-def _intact(data: bytes) -> bool:
-    return zlib.crc32(data, RESIDUE) == RESIDUE

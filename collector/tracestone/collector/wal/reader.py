@@ -13,6 +13,7 @@ aside once what is before is consumed, and reading goes on with the next one.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from tracestone.collector.wal import frames, quarantine
-from tracestone.collector.wal.cursor import Cursor
+from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES, Cursor
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
 from tracestone.schema import clock
@@ -83,7 +84,7 @@ class Reader:
         together. Raises StorageDown if the disk cannot be read or the cursor not be written; nothing is
         skipped then.
         """
-        if len(self._open) >= frames.MAX_OPEN_BATCHES:
+        if len(self._open) >= MAX_OPEN_BATCHES:
             raise RuntimeError(f"{len(self._open)} batches are out; acknowledge one first")
         await self._release(self._ledger.acknowledged)
         await self._wait(max_bytes, timeout, max_age)
@@ -141,8 +142,7 @@ class Reader:
             await ledger.reached(ledger.synced + missing, remaining)
 
     async def _again(self, segment: Segment, start: int) -> Batch | None:
-        """The batch at `start` that was out before, unchanged; None if there was none or it is no longer
-        whole."""
+        """The batch at `start` that was out before; None if there was none or it is no longer whole."""
         if not self._repeat:
             return None
         end = self._repeat[0]
@@ -236,10 +236,11 @@ class Reader:
     def _remove(self, segment: Segment) -> None:
         if self._descriptor is not None and self._descriptor[0] is segment:
             self._close_segment()
-        if segment.damage is None:
-            self._filesystem.remove(segment.path)
-        else:
-            quarantine.set_aside(self._filesystem, self._folder, segment.path, segment.damage)
+        with contextlib.suppress(FileNotFoundError):
+            if segment.damage is None:
+                self._filesystem.remove(segment.path)
+            else:
+                quarantine.set_aside(self._filesystem, self._folder, segment.path, segment.damage)
 
     def _open_segment(self, segment: Segment) -> int:
         if self._descriptor is None or self._descriptor[0] is not segment:

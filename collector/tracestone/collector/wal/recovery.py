@@ -22,7 +22,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracestone.collector.wal import frames
+from tracestone.collector.wal import frames, scan
 from tracestone.collector.wal.cursor import Cursor
 from tracestone.collector.wal.filesystem import Filesystem, RealFilesystem
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 LOCK_NAME = "lock"
-SCAN_BYTES = 4 * MIB
 
 
 @dataclass(slots=True)
@@ -113,11 +112,14 @@ def open_log(
         raise StartRefused(f"The write-ahead log in {folder} is in use by another process.") from error
     except OSError as error:
         raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}.") from error
+    cursor = None
     try:
         cursor = Cursor(files, folder)
         recovery = _Recovery(files, folder, cursor)
         ledger = recovery.run()
     except OSError as error:
+        if cursor is not None:
+            cursor.close()
         files.close(lock)
         raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}.") from error
     writer = Writer(
@@ -243,11 +245,13 @@ class _Recovery:
 
     def _check(self, segment: Segment, descriptor: int, *, is_last: bool) -> Segment:
         if segment.start < self._acknowledged:
-            self._acknowledged = self._frame_start(segment, descriptor, self._acknowledged)
-        position, fault = self._intact_end(segment, descriptor, max(segment.start, self._acknowledged))
+            self._acknowledged = scan.frame_start(self._filesystem, segment, descriptor, self._acknowledged)
+        position, fault = scan.intact_end(
+            self._filesystem, segment, descriptor, max(segment.start, self._acknowledged)
+        )
         if not fault:
             return segment
-        if not is_last or self._frame_follows(segment, descriptor, position + 1):
+        if not is_last or scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
             return self._damaged(segment, Damage(position, fault))
         self.recovered.cut_bytes += segment.end - position
         self._filesystem.truncate(descriptor, position - segment.first)
@@ -260,55 +264,6 @@ class _Recovery:
         segment.damage = damage
         self.recovered.damaged.append(damage)
         return segment
-
-    def _intact_end(self, segment: Segment, descriptor: int, position: int) -> tuple[int, str]:
-        """How far the frames from `position` on are whole, and what is wrong with the next one."""
-        wanted = SCAN_BYTES
-        while position < segment.end:
-            size = min(max(wanted, SCAN_BYTES), segment.end - position)
-            data = self._filesystem.read_at(descriptor, size, position - segment.first)
-            run = frames.read_run(memoryview(data), position, SCAN_BYTES)
-            position += run.size
-            if run.fault:
-                return position, run.fault
-            if not run.size and run.wanted <= size:
-                return position, "the segment cannot be read to its end"
-            if run.wanted > segment.end - position:
-                return position, "the segment ends inside a frame"
-            wanted = run.wanted
-        return position, ""
-
-    def _frame_start(self, segment: Segment, descriptor: int, position: int) -> int:
-        """`position`, or the start of the frame it points into, if the frames before lead there."""
-        at = segment.start
-        while at < position:
-            data = self._filesystem.read_at(descriptor, frames.FRAME_HEADER_BYTES, at - segment.first)
-            header = None
-            if len(data) == frames.FRAME_HEADER_BYTES:
-                header = frames.decode_frame_header(data, 0, at)
-            if header is None:
-                return position
-            if at + header.size > position:
-                return at
-            at += header.size
-        return position
-
-    def _frame_follows(self, segment: Segment, descriptor: int, position: int) -> bool:
-        """Whether a whole frame header of this log stands anywhere from `position` on.
-
-        It proves that a later group was written, so that the bad frame before it was durable once.
-        """
-        while position + frames.FRAME_HEADER_BYTES <= segment.end:
-            data = self._filesystem.read_at(descriptor, SCAN_BYTES, position - segment.first)
-            offset = data.find(frames.FRAME_MAGIC)
-            while 0 <= offset <= len(data) - frames.FRAME_HEADER_BYTES:
-                if frames.decode_frame_header(data, offset, position + offset) is not None:
-                    return True
-                offset = data.find(frames.FRAME_MAGIC, offset + 1)
-            if len(data) < frames.FRAME_HEADER_BYTES:
-                return False
-            position += len(data) - frames.FRAME_HEADER_BYTES + 1
-        return False
 
     def _report(self) -> None:
         found = self.recovered
