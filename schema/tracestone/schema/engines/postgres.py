@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -60,13 +60,10 @@ async def listening(pool: Pool, channel: str, heard: asyncio.Event) -> AsyncIter
             await connection.add_listener(channel, hear)
         yield lost
     finally:
-        try:
-            if not connection.is_closed():
-                with storage_errors():
-                    connection.remove_termination_listener(lose)
-                    await connection.remove_listener(channel, hear)
-        finally:
-            await pool.release(connection)
+        with suppress(*_TEMPORARY):  # of a lost connection the pool has let go already
+            connection.remove_termination_listener(lose)
+            await connection.remove_listener(channel, hear)
+        await pool.release(connection)
 
 
 async def open_pool(url: str, *, max_size: int = 10) -> Pool:
