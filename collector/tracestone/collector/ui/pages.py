@@ -331,7 +331,8 @@ async def _describe(
     found = await deps.spans.span(info, span_id)
     if found is None:
         raise NotFound(f"The trace {info.trace_id} has no span {span_id}.")
-    return detail.describe(found, info.start_time_ns, assessments, whole=whole)
+    # On a thread: messages of megabytes are parsed.
+    return await asyncio.to_thread(detail.describe, found, info.start_time_ns, assessments, whole=whole)
 
 
 async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow, ...]:
