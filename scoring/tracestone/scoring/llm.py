@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from tracestone.schema.stores.jobs import Usage
 
 MAX_MESSAGE_CHARACTERS = 500
 _LONGEST_WAIT_SECONDS = 3600.0
+_TURNS_UNTIL_QUEUED = 5
+_FLUSH_SECONDS = 2.0
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _SECRET = re.compile(
     r"(?i)\bbearer\s+[^\s\"',]+"
@@ -116,8 +119,14 @@ class LiteLLM:
         litellm, self._module = self._module, None
         if litellm is None:
             return
-        worker = importlib.import_module("litellm.litellm_core_utils.logging_worker")
-        await worker.GLOBAL_LOGGING_WORKER.stop()
+        worker = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
+        # A call ends before litellm's own tasks about it have reached its worker; let them.
+        for _ in range(_TURNS_UNTIL_QUEUED):
+            await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await worker.flush()
+        await worker.stop()
         await litellm.close_litellm_async_clients()
 
     async def _loaded(self) -> Any:

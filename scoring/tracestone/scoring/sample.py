@@ -19,6 +19,8 @@ from tracestone.schema.scorers import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
 _BUCKETS = 2**53
+# How far the clocks of a collector (last_seen) and of ClickHouse (when a row was written) may be apart.
+_CLOCK_SKEW_NS = 60 * 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Sampler:
         """
         if after.due_ns >= until_ns or threshold(config.sample_rate) == 0:
             return Chosen([], max(after, Cursor(until_ns)), False)
+        # A row due after t was written after t less the wait, give or take the difference of two clocks.
+        longest_wait = self._settle_ns if look == "prompt" else max(self._settle_ns, self._age_ns)
         rows = await self._columnar.query(
             compose(self._sql["choose"], config.filter),
             {
@@ -77,6 +81,7 @@ class Sampler:
                 "age_ns": self._age_ns,
                 "prompt": int(look == "prompt"),
                 "after_ns": after.due_ns,
+                "written_after_ns": after.due_ns - longest_wait - _CLOCK_SKEW_NS,
                 "after_id": after.trace_id,
                 "until_ns": until_ns,
                 "every": int(config.experiment_id is None),

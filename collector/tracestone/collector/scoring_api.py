@@ -1,0 +1,221 @@
+"""Scorers and their online configurations over HTTP, as JSON. Errors are RFC 9457 problem documents.
+
+    GET    /api/v1/scorers?after=NAME                     the latest version of each, in order of name
+    POST   /api/v1/scorers                                {name, kind, parameters} -> 201, or 200 unchanged
+    GET    /api/v1/scorers/{name}                         the latest version, with its online configurations
+    GET    /api/v1/scorers/{name}/versions?before=N       the versions, newest first
+    GET    /api/v1/scorers/{name}/versions/{version}      one version
+    GET    /api/v1/scorers/{name}/online                  the online configurations
+    PUT    /api/v1/scorers/{name}/online/{experiment}     {version, sample_rate, filter, salt}: sets it
+    DELETE /api/v1/scorers/{name}/online/{experiment}     ends it
+
+`{experiment}` is an id, or `all`.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tracestone.schema.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    Rejected,
+    TooLarge,
+    TracestoneError,
+    Unavailable,
+)
+from tracestone.schema.online import OnlineSetup
+from tracestone.schema.scorers import OnlineConfig, Scorer
+from tracestone.schema.stores.scorers import ScorerStore
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+Handler = Callable[["Deps", Request], Awaitable[Response]]
+
+# The first class that fits decides.
+_STATUS: tuple[tuple[type[TracestoneError], int, str], ...] = (
+    (TooLarge, 413, "Too large"),
+    (NotFound, 404, "Not found"),
+    (Conflict, 409, "Conflict"),
+    (Invalid, 422, "Invalid"),
+    (Rejected, 400, "Rejected"),
+    (Unavailable, 503, "Unavailable"),
+    (TracestoneError, 500, "Internal error"),
+)
+
+
+@dataclass(frozen=True)
+class Deps:
+    """What the handlers work with."""
+
+    scorers: ScorerStore
+    setup: OnlineSetup
+
+
+def routes(deps: Deps) -> list[Route]:
+    """The table of paths."""
+    table: list[tuple[str, str, Handler]] = [
+        ("GET", "/api/v1/scorers", _list),
+        ("POST", "/api/v1/scorers", _define),
+        ("GET", "/api/v1/scorers/{name}", _get),
+        ("GET", "/api/v1/scorers/{name}/versions", _versions),
+        ("GET", "/api/v1/scorers/{name}/versions/{version}", _version),
+        ("GET", "/api/v1/scorers/{name}/online", _configs),
+        ("PUT", "/api/v1/scorers/{name}/online/{experiment}", _put_config),
+        ("DELETE", "/api/v1/scorers/{name}/online/{experiment}", _delete_config),
+    ]
+    return [Route(path, _answering(deps, handler), methods=[method]) for method, path, handler in table]
+
+
+async def _list(deps: Deps, request: Request) -> Response:
+    found = await deps.scorers.latest(request.query_params.get("after", ""))
+    return JSONResponse({"scorers": [_scorer(scorer) for scorer in found]})
+
+
+async def _define(deps: Deps, request: Request) -> Response:
+    document = await _body(request)
+    before = await _latest_version(deps, document.get("name"))
+    scorer = await deps.setup.define(document)
+    return JSONResponse(_scorer(scorer), 200 if scorer.version == before else 201)
+
+
+async def _get(deps: Deps, request: Request) -> Response:
+    scorer = await deps.scorers.get(request.path_params["name"])
+    configs = await deps.scorers.configs(scorer.name)
+    return JSONResponse(_scorer(scorer) | {"online": [_config(config) for config in configs]})
+
+
+async def _versions(deps: Deps, request: Request) -> Response:
+    before = request.query_params.get("before")
+    bound = None if before is None else _number("before", before)
+    found = await deps.scorers.versions(request.path_params["name"], bound)
+    return JSONResponse({"versions": [_scorer(scorer) for scorer in found]})
+
+
+async def _version(deps: Deps, request: Request) -> Response:
+    version = _number("version", request.path_params["version"])
+    return JSONResponse(_scorer(await deps.scorers.get(request.path_params["name"], version)))
+
+
+async def _configs(deps: Deps, request: Request) -> Response:
+    scorer = await deps.scorers.get(request.path_params["name"])
+    configs = await deps.scorers.configs(scorer.name)
+    return JSONResponse({"online": [_config(config) for config in configs]})
+
+
+async def _put_config(deps: Deps, request: Request) -> Response:
+    document = await _body(request)
+    if "experiment" in document:
+        raise Invalid("experiment", "is given by the path")
+    experiment = _experiment(request.path_params["experiment"])
+    config = await deps.setup.put(request.path_params["name"], document | {"experiment": experiment})
+    return JSONResponse(_config(config))
+
+
+async def _delete_config(deps: Deps, request: Request) -> Response:
+    await deps.scorers.delete_config(
+        request.path_params["name"], _experiment(request.path_params["experiment"])
+    )
+    return Response(status_code=204)
+
+
+async def _latest_version(deps: Deps, name: object) -> int | None:
+    if not isinstance(name, str):
+        return None
+    try:
+        return (await deps.scorers.get(name)).version
+    except NotFound:
+        return None
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > MAX_BODY_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    try:
+        document = json.loads(received)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("body", "is not valid JSON") from error
+    if not isinstance(document, dict):
+        raise Invalid("body", "must be a JSON object")
+    if "\\u0000" in json.dumps(document):
+        raise Invalid("body", "holds the character U+0000, which cannot be stored")
+    return document
+
+
+def _experiment(text: str) -> int | None:
+    return None if text == "all" else _number("experiment", text)
+
+
+def _number(field: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Invalid(field, "must be a number")
+    return int(text)
+
+
+def _scorer(scorer: Scorer) -> dict[str, Any]:
+    return {
+        "name": scorer.name,
+        "version": scorer.version,
+        "kind": scorer.kind,
+        "parameters": scorer.parameters.model_dump(mode="json"),
+        "created_at_ms": scorer.created_at_ms,
+    }
+
+
+def _config(config: OnlineConfig) -> dict[str, Any]:
+    return {
+        "scorer": config.scorer_name,
+        "experiment": "all" if config.experiment_id is None else config.experiment_id,
+        "version": config.version,
+        "sample_rate": config.sample_rate,
+        "filter": config.filter,
+        "salt": config.salt,
+        "last_error": config.last_error,
+    }
+
+
+def _answering(deps: Deps, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    @functools.wraps(handler)
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(deps, request)
+        except TracestoneError as error:
+            return _problem(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            logger.exception(
+                "request to the scoring API failed",
+                extra={"method": request.method, "route": handler.__name__},
+            )
+            return _document(500, "Internal error", "The server failed to answer; its log says why.")
+
+    return answer
+
+
+def _problem(error: TracestoneError) -> Response:
+    status, title = next((status, title) for kind, status, title in _STATUS if isinstance(error, kind))
+    answer = _document(status, title, str(error), field=error.field if isinstance(error, Invalid) else "")
+    if isinstance(error, Unavailable):
+        answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return answer
+
+
+def _document(status: int, title: str, detail: str, *, field: str = "") -> Response:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if field:
+        document["field"] = field
+    return JSONResponse(document, status, media_type="application/problem+json")

@@ -1,0 +1,85 @@
+"""Definitions of scorers: what is accepted, what is refused and why."""
+
+import pytest
+
+from tracestone.schema.errors import Invalid
+from tracestone.schema.scorers import MODELS, RegexMatch, define
+
+JUDGE = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-mini"}
+TWICE = {"type": "category", "categories": ["a", "a"]}
+POINT = {"type": "number", "minimum": 2, "maximum": 2}
+VALID = [
+    ("regex_match", {"pattern": "(?i)sorry"}),
+    ("response_length", {"unit": "words", "maximum": 200}),
+    ("latency", {"max_ms": 2500}),
+    ("json_validity", {}),
+    ("error", {}),
+    ("judge", JUDGE),
+    ("judge", JUDGE | {"verdict": {"type": "category", "categories": ["good", "bad"]}}),
+    (
+        "judge",
+        JUDGE | {"verdict": {"type": "number", "minimum": 1, "maximum": 5}, "params": {"temperature": 0}},
+    ),
+]
+INVALID = [
+    ("no-kind", "sentiment", {}, "kind", "must be one of regex_match"),
+    ("1st", "error", {}, "name", "must be 1 to 100"),
+    ("a b", "error", {}, "name", "must be 1 to 100"),
+    ("x", "error", {"loud": True}, "parameters.loud", "not permitted"),
+    ("x", "error", [], "parameters", "must be an object"),
+    ("x", "regex_match", {}, "parameters.pattern", "required"),
+    ("x", "regex_match", {"pattern": "("}, "parameters", "not a regular expression RE2 accepts: missing )"),
+    ("x", "regex_match", {"pattern": r"(a)\1"}, "parameters", "RE2"),
+    ("x", "regex_match", {"pattern": "(?=a)"}, "parameters", "RE2"),
+    ("x", "regex_match", {"pattern": "a" * 3000}, "parameters", "longer than"),
+    ("x", "response_length", {}, "parameters", "needs minimum, maximum or both"),
+    ("x", "response_length", {"minimum": 5, "maximum": 4}, "parameters", "minimum is above maximum"),
+    ("x", "latency", {"max_ms": -1}, "parameters.max_ms", "greater than 0"),
+    ("x", "latency", {"max_ms": float("nan")}, "parameters.max_ms", "finite"),
+    ("x", "judge", {"model": "openai/x"}, "parameters.instructions", "required"),
+    ("x", "judge", JUDGE | {"instructions": "Be strict."}, "parameters.instructions", "name at least one of"),
+    ("x", "judge", JUDGE | {"instructions": "{{ output }}"}, "parameters.instructions", "unknown variable"),
+    ("x", "judge", JUDGE | {"params": {"api_key": "sk-1"}}, "parameters.params", "api_key cannot be set"),
+    ("x", "judge", JUDGE | {"api_base": "file:///etc/passwd"}, "parameters.api_base", "pattern"),
+    ("x", "judge", JUDGE | {"api_base": "http://me:secret@host/v1"}, "parameters.api_base", "pattern"),
+    ("x", "judge", JUDGE | {"retries": 99}, "parameters.retries", "less than or equal to 10"),
+    ("x", "judge", JUDGE | {"verdict": {"type": "mood"}}, "parameters.verdict", "does not match any"),
+    ("x", "judge", JUDGE | {"verdict": TWICE}, "parameters.verdict.category.categories", "not distinct"),
+    ("x", "judge", JUDGE | {"verdict": POINT}, "parameters.verdict.number", "minimum must be below maximum"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "parameters"), VALID)
+def test_a_valid_definition_survives_storing(kind: str, parameters: dict[str, object]) -> None:
+    definition = define("my-scorer", kind, parameters)
+    again = define("my-scorer", kind, definition.stored)
+    assert again == definition
+    assert again.digest == definition.digest
+
+
+@pytest.mark.parametrize(("name", "kind", "parameters", "field", "reason"), INVALID)
+def test_an_invalid_definition_names_field_and_reason(
+    name: str, kind: str, parameters: object, field: str, reason: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        define(name, kind, parameters)
+    assert refused.value.field == field
+    assert reason in refused.value.reason
+
+
+def test_an_error_never_shows_the_refused_value() -> None:
+    with pytest.raises(Invalid) as refused:
+        define("x", "judge", JUDGE | {"params": {"api_key": "sk-very-secret"}})
+    assert "sk-very-secret" not in str(refused.value)
+
+
+def test_a_default_written_out_is_the_same_definition() -> None:
+    short = define("x", "regex_match", {"pattern": "a"})
+    long = define("x", "regex_match", {"pattern": "a", "field": "output", "full": False})
+    assert short.digest == long.digest
+    assert short.digest != define("x", "regex_match", {"pattern": "b"}).digest
+    assert isinstance(short.parameters, RegexMatch)
+
+
+def test_every_kind_has_a_valid_example() -> None:
+    assert {kind for kind, _ in VALID} == set(MODELS)
