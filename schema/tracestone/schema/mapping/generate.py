@@ -52,9 +52,7 @@ class Source:
 def sources() -> tuple[Source, ...]:
     """The attribute map, by column and rank."""
     rows = csv.DictReader(_data("dialects.csv").splitlines())
-    found = [
-        Source(row["column"], int(row["rank"]), row["convention"], row["key"], row["form"]) for row in rows
-    ]
+    found = [Source(row["column"], int(row["rank"]), row["convention"], row["key"], row["form"]) for row in rows]
     unknown = {source.form for source in found} - {*STORED_FORMS, *READ_FORMS}
     if unknown:
         raise ValueError(f"dialects.csv: unknown form {sorted(unknown)}")
@@ -80,9 +78,7 @@ def migration() -> str:
         "release_resource": _of_resource("release"),
         "array_json": _json("item"),
         "typed_json": _json("item.value"),
-        "content": ",\n    ".join(
-            f"{expression} AS {column}" for column, expression in _read_columns().items()
-        ),
+        "content": ",\n    ".join(f"{expression} AS {column}" for column, expression in _read_columns().items()),
     }
     values |= {column: _column(column) for column in _by_column(STORED_FORMS)}
     return Template(_data("spans.sql.tmpl")).substitute(values)
@@ -134,9 +130,7 @@ def _own(column: str) -> list[Source]:
     found = _of(column)
     own = [source for source in found if source.key not in _shared()]
     if found[: len(own)] != own:
-        raise ValueError(
-            f"dialects.csv: an attribute that several columns share must be the last of {column}"
-        )
+        raise ValueError(f"dialects.csv: an attribute that several columns share must be the last of {column}")
     return own
 
 

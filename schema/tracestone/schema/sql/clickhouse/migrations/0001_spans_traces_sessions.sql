@@ -125,6 +125,7 @@ CREATE TABLE IF NOT EXISTS span_rows (
     release LowCardinality(String),
     time_to_first_token_ns Nullable(Int64) CODEC(ZSTD(1)),
     error_type LowCardinality(String),
+    tags Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     input_preview String CODEC(ZSTD(1)),
     output_preview String CODEC(ZSTD(1)),
     received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1))

@@ -133,6 +133,7 @@ SELECT
     if(texts[indexOf(text_columns, 2)] != '', texts[indexOf(text_columns, 2)], environment_of_resource) AS environment,
     if(texts[indexOf(text_columns, 9)] != '', texts[indexOf(text_columns, 9)], release_of_resource) AS release,
     if(error_attribute != '', error_attribute, exception.attributes.value.string_value[indexOf(exception.attributes.key, 'exception.type')]) AS error_type,
+    CAST((arrayMap(key -> substring(key, length('mlflow.traceTag.') + 1), arrayFilter((key, slot) -> slot = 0 AND startsWith(key, 'mlflow.traceTag.'), keys, slots)), arrayFilter((text, key, slot) -> slot = 0 AND startsWith(key, 'mlflow.traceTag.'), strings, keys, slots)), 'Map(LowCardinality(String), String)') AS tags,
     leftUTF8(if(startsWith(input_text, '['), JSONExtractString(input_text, -1, 'parts', 1, 'content'), input_text), 240) AS input_preview,
     leftUTF8(if(startsWith(output_text, '['), JSONExtractString(output_text, -1, 'parts', 1, 'content'), output_text), 240) AS output_preview,
     fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at
