@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     sql_max_seconds: int = Field(30, ge=1, description="Time limit of one SQL statement of a reader.")
     sql_max_memory_bytes: int = Field(2 * GIB, ge=MIB, description="Memory limit of one SQL statement of a reader.")
     sql_max_rows: int = Field(1_000_000, ge=1, description="Rows one SQL statement of a reader may return.")
+    sql_max_answer_bytes: int = Field(256 * MIB, ge=1024, description="Bytes one SQL statement of a reader may return.")
     sql_max_concurrent: int = Field(4, ge=1, description="SQL statements of readers that run at once.")
 
     watch_interval_ms: int = Field(1000, ge=50, description="How often finished traces are looked for.")
