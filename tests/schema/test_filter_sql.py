@@ -61,28 +61,31 @@ REFUSED = {
     "true)), false) INTO OUTFILE '/tmp/x' --": "ClickHouse refuses it",
     "true)), false) SETTINGS max_threads = 1 --": "ClickHouse refuses it",
     "true /*": "ClickHouse refuses it",
-    "`state\n          Literal 1` = 'x'": "one condition",
+    "`state\n          Literal 1` = 'x'": "ClickHouse refuses it",
     "(" * 3000: "ClickHouse refuses it",
     "state = '" + "x" * 4000 + "'": "longer than",
     "state = '\x00'": "NUL",
 }
 
 
-@pytest.mark.parametrize("condition", ALLOWED)
-async def test_a_condition_over_traces_is_accepted(columnar: Columnar, condition: str) -> None:
-    assert await check_filter(columnar, f"  {condition}\n") == condition
+async def test_a_condition_over_traces_is_accepted(columnar: Columnar) -> None:
+    for condition in ALLOWED:
+        assert await check_filter(columnar, f"  {condition}\n") == condition
 
 
 async def test_no_condition_is_accepted(columnar: Columnar) -> None:
     assert await check_filter(columnar, "  ") == ""
 
 
-@pytest.mark.parametrize("condition", REFUSED, ids=lambda text: text[:40])
-async def test_anything_else_is_refused_with_its_reason(columnar: Columnar, condition: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        await check_filter(columnar, condition)
-    assert refused.value.field == "filter"
-    assert REFUSED[condition] in refused.value.reason
+async def test_anything_else_is_refused_with_its_reason(columnar: Columnar) -> None:
+    accepted = []
+    for condition, reason in REFUSED.items():
+        try:
+            accepted.append(await check_filter(columnar, condition))
+        except Invalid as refused:
+            assert refused.field == "filter"
+            assert reason in refused.reason, condition
+    assert accepted == []
 
 
 async def test_every_function_on_the_list_exists(columnar: Columnar) -> None:
@@ -92,9 +95,7 @@ async def test_every_function_on_the_list_exists(columnar: Columnar) -> None:
 
 
 def test_a_condition_is_composed_in_one_place() -> None:
-    statement = compose(
-        "SELECT trace_id FROM traces WHERE a AND /* filter */ LIMIT 1", " state = 'OK' -- why "
-    )
+    statement = compose("SELECT trace_id FROM traces WHERE a AND /* filter */ LIMIT 1", " state = 'OK' -- why ")
     assert statement == (
         "SELECT trace_id FROM traces WHERE a AND ifNull(toBool((\nstate = 'OK' -- why\n)), false) LIMIT 1"
     )
@@ -158,7 +159,4 @@ async def test_whatever_is_accepted_stays_inside_its_place(columnar: Columnar, p
 
 
 def test_the_statements_hold_the_place() -> None:
-    assert (
-        compose(sqlfiles.queries("clickhouse", "sampling")["choose"], "state = 'OK'").count("state = 'OK'")
-        == 1
-    )
+    assert compose(sqlfiles.queries("clickhouse", "sampling")["choose"], "state = 'OK'").count("state = 'OK'") == 1

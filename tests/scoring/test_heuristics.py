@@ -108,8 +108,7 @@ def test_error_is_true_for_any_failed_span() -> None:
 
 
 MESSAGES = (
-    '[{"role": "user", "parts": [{"type": "text", "content": "Hi"}]},'
-    ' {"role": "assistant", "content": "Hello!"}]'
+    '[{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}, {"role": "assistant", "content": "Hello!"}]'
 )
 ROLES = '[{"role": "admin", "id": 4}]'
 

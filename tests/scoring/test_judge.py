@@ -196,9 +196,7 @@ async def test_an_unusable_answer_is_sent_back_once_and_both_calls_are_paid(
     provider_server: OpenAIServer, litellm_provider: LiteLLM
 ) -> None:
     provider_server.script = [Answer('{"rationale": "r", "value": "maybe"}', 100, 10), good()]
-    outcome = await JudgeScorer(judge(api_base=provider_server.url), litellm_provider).score(
-        subject_of(chat())
-    )
+    outcome = await JudgeScorer(judge(api_base=provider_server.url), litellm_provider).score(subject_of(chat()))
     assert outcome.value is True
     assert outcome.usage == Usage(2, pytest.approx(2 * ONE_CALL), 200, 20)
     repair = provider_server.received[1].body["messages"]

@@ -103,9 +103,7 @@ async def test_a_call_ends_at_its_timeout(provider_server: OpenAIServer, litellm
     assert (failed.value.code, failed.value.retryable) == ("TIMEOUT", True)
 
 
-async def test_nobody_listening_may_be_tried_again(
-    provider_server: OpenAIServer, litellm_provider: LiteLLM
-) -> None:
+async def test_nobody_listening_may_be_tried_again(provider_server: OpenAIServer, litellm_provider: LiteLLM) -> None:
     with pytest.raises(CallFailed) as failed:
         await litellm_provider.complete(call(provider_server, api_base="http://127.0.0.1:9/v1"))
     assert (failed.value.code, failed.value.retryable) == ("PROVIDER_ERROR", True)

@@ -123,9 +123,7 @@ async def _put_config(deps: Deps, request: Request) -> Response:
 
 
 async def _delete_config(deps: Deps, request: Request) -> Response:
-    await deps.scorers.delete_config(
-        request.path_params["name"], _experiment(request.path_params["experiment"])
-    )
+    await deps.scorers.delete_config(request.path_params["name"], _experiment(request.path_params["experiment"]))
     return Response(status_code=204)
 
 

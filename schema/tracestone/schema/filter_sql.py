@@ -60,9 +60,7 @@ SelectWithUnionQuery (children 2)
      Function toBool (children 1)
       ExpressionList (children 1)""".splitlines()
 _TAIL = ["     Literal Bool_0", " Identifier Native"]
-_NODE = re.compile(
-    r"^ *(?P<kind>[A-Za-z]+)(?: (?P<detail>.*?))??(?: \(children (?P<children>\d+)\))?$", re.DOTALL
-)
+_NODE = re.compile(r"^ *(?P<kind>[A-Za-z]+)(?: (?P<detail>.*?))??(?: \(children (?P<children>\d+)\))?$", re.DOTALL)
 _BOOLEAN = re.compile(r"^(LowCardinality\()?(Nullable\()?(Bool|UInt8)\)*$")
 
 
@@ -87,9 +85,7 @@ async def check_filter(columnar: Columnar, condition: str) -> str:
         raise Invalid("filter", "holds a NUL character")
     statements = sqlfiles.queries("clickhouse", "filters")
     try:
-        tree = [
-            str(row["explain"]) for row in await columnar.query(compose(statements["parse_filter"], text))
-        ]
+        tree = [str(row["explain"]) for row in await columnar.query(compose(statements["parse_filter"], text))]
         _check_tree("\n".join(tree).split("\n"))
         described = await columnar.query(statements["type_of_filter"].replace(MARKER, f"(\n{text}\n)"))
         kind = str(described[0]["type"])

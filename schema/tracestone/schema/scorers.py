@@ -50,9 +50,7 @@ class RegexMatch(Parameters):
     @model_validator(mode="after")
     def _compiles(self) -> "RegexMatch":
         try:
-            compile_pattern(
-                self.pattern, ignore_case=self.ignore_case, dot_matches_newline=self.dot_matches_newline
-            )
+            compile_pattern(self.pattern, ignore_case=self.ignore_case, dot_matches_newline=self.dot_matches_newline)
         except Invalid as error:
             raise ValueError(error.reason) from error
         return self
@@ -100,9 +98,7 @@ class CategoryVerdict(Parameters):
     """One of a list of words."""
 
     type: Literal["category"]
-    categories: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
-        min_length=2, max_length=100
-    )
+    categories: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(min_length=2, max_length=100)
 
     @field_validator("categories")
     @classmethod

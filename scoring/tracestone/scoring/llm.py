@@ -105,14 +105,10 @@ class LiteLLM:
                     drop_params=True,
                 )
         except TimeoutError as error:
-            raise CallFailed(
-                "TIMEOUT", f"no answer within {call.timeout:g} seconds", retryable=True
-            ) from error
+            raise CallFailed("TIMEOUT", f"no answer within {call.timeout:g} seconds", retryable=True) from error
         except Exception as error:
             raise _failure(error) from error
-        return Reply(
-            _text(response), _usage(litellm, call.model, response), str(getattr(response, "model", "") or "")
-        )
+        return Reply(_text(response), _usage(litellm, call.model, response), str(getattr(response, "model", "") or ""))
 
     async def close(self) -> None:
         """Closes the connections and ends the background task that litellm keeps. Safe to call twice."""
@@ -161,12 +157,8 @@ def _load() -> Any:
 def _failure(error: Exception) -> CallFailed:
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) else 0
-    code = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "MODEL_NOT_FOUND", 408: "TIMEOUT"}.get(
-        status
-    )
-    code = code or (
-        "RATE_LIMITED" if status == 429 else "PROVIDER_ERROR" if status >= 500 else "REQUEST_REFUSED"
-    )
+    code = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "MODEL_NOT_FOUND", 408: "TIMEOUT"}.get(status)
+    code = code or ("RATE_LIMITED" if status == 429 else "PROVIDER_ERROR" if status >= 500 else "REQUEST_REFUSED")
     if "Timeout" in type(error).__name__:
         code = "TIMEOUT"
     retryable = code == "TIMEOUT" or status in _RETRYABLE_STATUS or status >= 500 or status == 0

@@ -86,9 +86,7 @@ class Runner:
 
     async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
-            raise AttemptFailed(
-                "WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False
-            )
+            raise AttemptFailed("WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False)
         trace = await self._spans.trace(job.trace_id, job.experiment_id)
         if trace is None:
             raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)

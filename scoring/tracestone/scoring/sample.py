@@ -48,9 +48,7 @@ def probability(rate: float) -> float:
 class Sampler:
     """Chooses among the traces of one window of due times; see `watch` for what `due` means."""
 
-    def __init__(
-        self, columnar: Columnar, *, settle_ms: int, max_trace_age_ms: int, page: int = 5000
-    ) -> None:
+    def __init__(self, columnar: Columnar, *, settle_ms: int, max_trace_age_ms: int, page: int = 5000) -> None:
         self._columnar = columnar
         self._settle_ns = settle_ms * 1_000_000
         self._age_ns = max_trace_age_ms * 1_000_000

@@ -112,17 +112,13 @@ class Watcher:
             # One filter that fails on a value must not hold up the other configurations.
             reason = " ".join(str(error).split())[:500]
             if not config.last_error:
-                logger.warning(
-                    "a filter failed", extra={"scorer": config.scorer_name, "look": look, "reason": reason}
-                )
+                logger.warning("a filter failed", extra={"scorer": config.scorer_name, "look": look, "reason": reason})
             await self._jobs.fail_look(config.config_id, look, reason)
         return added
 
     async def _page(self, config: OnlineConfig, look: Look, until_ns: int) -> tuple[bool, int]:
         version = config.version or await self._jobs.latest_version(config.scorer_name)
-        left_out = (
-            [] if config.experiment_id is not None else await self._jobs.own_experiments(config.scorer_name)
-        )
+        left_out = [] if config.experiment_id is not None else await self._jobs.own_experiments(config.scorer_name)
         async with self._jobs.look(config.config_id, look) as held:
             if held is None:
                 return False, 0

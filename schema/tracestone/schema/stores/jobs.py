@@ -83,9 +83,7 @@ class Target:
 class LeasedLook:
     """A look that this transaction holds; leaving the block commits its jobs and its progress together."""
 
-    def __init__(
-        self, connection: Connection, sql: dict[str, str], config_id: int, look: Look, cursor: Cursor
-    ) -> None:
+    def __init__(self, connection: Connection, sql: dict[str, str], config_id: int, look: Look, cursor: Cursor) -> None:
         self._connection = connection
         self._sql = sql
         self._config_id = config_id

@@ -79,13 +79,10 @@ def render_trace(subject: Subject, limit: int) -> str:
     lines: list[str] = []
     for span in spans:
         indent = "  " * min(depth[span.span_id], 20)
-        state = (
-            f" ERROR {span.error_type or span.status_message}".rstrip() if span.status_code == "ERROR" else ""
-        )
+        state = f" ERROR {span.error_type or span.status_message}".rstrip() if span.status_code == "ERROR" else ""
         kind = span.span_type or span.operation or span.kind
         lines.append(
-            f"{indent}- {shorten(span.name, 200)} [{kind}] {span.duration_ns / 1e6:.0f} ms"
-            f"{shorten(state, 300)}"
+            f"{indent}- {shorten(span.name, 200)} [{kind}] {span.duration_ns / 1e6:.0f} ms{shorten(state, 300)}"
         )
         for label, text in _contents(span):
             lines.append(f"{indent}    {label}: {shorten(text, each)}")

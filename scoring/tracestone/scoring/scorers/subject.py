@@ -55,11 +55,7 @@ def _last_said(text: str, role: str) -> str:
 
 
 def _is_message(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and isinstance(item.get("role"), str)
-        and ("content" in item or "parts" in item)
-    )
+    return isinstance(item, dict) and isinstance(item.get("role"), str) and ("content" in item or "parts" in item)
 
 
 def _content(message: dict[str, Any]) -> str:

@@ -3,8 +3,10 @@
 EXPLAIN AST SELECT trace_id FROM traces WHERE /* filter */
 
 -- name: run_filter
--- Columns and types of a filter, checked by the engine on no row.
-SELECT trace_id FROM traces WHERE /* filter */ LIMIT 0
+-- A filter run by the engine on one row of empty values, which also converts its constants.
+SELECT trace_id
+FROM (SELECT 1 AS row_number) AS one LEFT JOIN (SELECT *, 1 AS row_number FROM traces LIMIT 0) AS none USING row_number
+WHERE /* filter */
 
 -- name: type_of_filter
 -- The type a filter has.
