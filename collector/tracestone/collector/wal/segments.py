@@ -92,6 +92,8 @@ class SegmentFiles:
             raise
         self._end = self._previous_end = self._next_first = start + size
         self._unchecked_bytes += size
+        if self._end - segment.first >= self._segment_bytes:
+            self.close()  # now, not with the next frame: an open segment cannot be deleted
         return segment, self._end
 
     @property

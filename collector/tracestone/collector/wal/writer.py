@@ -163,15 +163,14 @@ class Writer:
                         self._thread, self._files.write, group.body, is_over
                     )
                 except OSError as error:
-                    self._pending_bytes -= group.body.size
-                    if not self._files.is_open:
-                        self._ledger.close_last()
                     group.fail(self._refusal(error))
                 else:
-                    self._pending_bytes -= group.body.size
                     self._ledger.extend(segment, end)
                     self._recovered()
                     group.succeed(end)
+                self._pending_bytes -= group.body.size
+                if not self._files.is_open:
+                    self._ledger.close_last()
         except BaseException:
             self.last_error = "the writer has stopped"
             raise
