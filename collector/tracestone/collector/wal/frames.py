@@ -201,6 +201,25 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def split_payload(payload: bytes) -> list[bytes]:
+    """The records of a body, each with its length in front, so that any of them together are a body again."""
+    found = []
+    start = 0
+    while start < len(payload):
+        size = shift = 0
+        at = start
+        while True:
+            byte = payload[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        found.append(payload[start : at + size])
+        start = at + size
+    return found
+
+
 def read_run(data: memoryview, position: int, max_bytes: int) -> Run:
     """The frames at the start of `data`, whose first byte has `position`.
 

@@ -17,7 +17,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -62,6 +62,8 @@ class Reader:
         self._repeat = list(cursor.state.batch_ends)  # of batches that were out when the last process ended
         self._open: list[Batch] = []
         self._descriptor: tuple[Segment, int] | None = None
+        # `next` and `acknowledge` run in different tasks; what they write to the cursor must not interleave.
+        self._moving = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wal-reader")
         self.quarantined = quarantine.count(filesystem, folder)
         self.last_error = ""
@@ -86,7 +88,8 @@ class Reader:
         """
         if len(self._open) >= MAX_OPEN_BATCHES:
             raise RuntimeError(f"{len(self._open)} batches are out; acknowledge one first")
-        await self._release(self._ledger.acknowledged)
+        async with self._moving:
+            await self._release(self._ledger.acknowledged)
         await self._wait(max_bytes, timeout, max_age)
         while (segment := self._next_segment()) is not None:
             start = max(segment.start, self._position)
@@ -95,11 +98,13 @@ class Reader:
             if batch is None:
                 batch, damage = await self._in_thread(self._read, segment, start, segment.limit, max_bytes)
             if batch is not None:
-                await self._hand_out(batch)
+                async with self._moving:
+                    await self._hand_out(batch)
                 return batch
             if damage is not None:
                 self._damaged(segment, damage)
-        await self._release(self._ledger.acknowledged)
+        async with self._moving:
+            await self._release(self._ledger.acknowledged)
         return None
 
     async def acknowledge(self, end: int) -> None:
@@ -107,11 +112,12 @@ class Reader:
 
         Raises StorageDown if the cursor cannot be written; call again then.
         """
-        ends = [batch.end for batch in self._open]
-        if end not in ends:
-            raise ValueError(f"{end} is not the end of a batch that is out")
-        await self._release(end, tuple(ends[ends.index(end) + 1 :]))
-        self._open = [batch for batch in self._open if batch.end > end]
+        async with self._moving:
+            ends = [batch.end for batch in self._open]
+            if end not in ends:
+                raise ValueError(f"{end} is not the end of a batch that is out")
+            await self._release(end, tuple(ends[ends.index(end) + 1 :]))
+            self._open = [batch for batch in self._open if batch.end > end]
 
     def rewind(self) -> None:
         """Hand out again, unchanged, what is out and not acknowledged."""
@@ -161,7 +167,7 @@ class Reader:
         return None
 
     async def _hand_out(self, batch: Batch) -> None:
-        self._open.append(batch)
+        self._open.append(replace(batch, payload=b""))
         try:
             repeated = self._repeat[1:] if self._repeat and self._repeat[0] == batch.end else []
             ends = (*(known.end for known in self._open), *repeated)

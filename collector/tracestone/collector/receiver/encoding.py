@@ -1,0 +1,50 @@
+"""Compression of request bodies, with limits that hold while a body is read. No meaning of what is inside."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+
+from tracestone.schema.errors import Invalid, TooLarge
+
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+# Below this, decompressing on the event loop is cheaper than a thread.
+_INLINE_BYTES = 512 * 1024
+
+
+async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int) -> bytes:
+    """The whole body, refused with TooLarge as soon as it must be longer than `limit`."""
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"The body has {declared} bytes; the limit is {limit}.")
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The body has more than {limit} bytes.")
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body as it was before compression, at most `limit` bytes. Raises Invalid and TooLarge."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in _WINDOW_BITS:
+        raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate or identity")
+    if len(body) <= _INLINE_BYTES:
+        return _inflate(body, encoding, limit)
+    return await asyncio.to_thread(_inflate, body, encoding, limit)
+
+
+def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
+    inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        data = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Invalid("content-encoding", f"the body is not {encoding} data") from error
+    if len(data) > limit:
+        raise TooLarge(f"The body has more than {limit} bytes after decompression.")
+    if not inflater.eof:
+        raise Invalid("content-encoding", f"the {encoding} data is cut short")
+    return data

@@ -1,0 +1,51 @@
+"""OTLP over HTTP with protobuf bodies. Bytes, headers, reply; nothing that the gRPC transport lacks."""
+
+import logging
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tracestone.collector.receiver import encoding, status
+from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.grpc import EXPERIMENT_HEADER
+from tracestone.schema.errors import TracestoneError
+
+logger = logging.getLogger(__name__)
+
+PROTOBUF = "application/x-protobuf"
+
+
+class HttpReceiver:
+    """The handler of `POST /v1/traces`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
+
+    def __init__(self, exporter: Exporter, *, max_request_bytes: int) -> None:
+        self._exporter = exporter
+        self._limit = max_request_bytes
+
+    def routes(self) -> list[Route]:
+        """The OTLP paths."""
+        return [Route("/v1/traces", self._traces, methods=["POST"])]
+
+    async def _traces(self, request: Request) -> Response:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != PROTOBUF:
+            return PlainTextResponse(f"Content-Type must be {PROTOBUF}.\n", status_code=415)
+        try:
+            body = await encoding.read_body(request.stream(), request.headers.get("content-length"), self._limit)
+            data = await encoding.decompress(body, request.headers.get("content-encoding", ""), self._limit)
+            accepted = await self._exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
+            return Response(status.response(accepted), media_type=PROTOBUF)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except TracestoneError as error:
+            outcome = status.failure(error)
+        except Exception as error:  # noqa: BLE001 - a 500 would not be retried, and the batch would be lost
+            logger.exception("a trace request failed", extra={"action": "export"})
+            outcome = status.failure(error)
+        return Response(
+            outcome.status.SerializeToString(),
+            status_code=outcome.http,
+            media_type=PROTOBUF,
+            headers=status.retry_after_header(outcome),
+        )

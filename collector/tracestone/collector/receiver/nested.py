@@ -1,0 +1,93 @@
+"""Nested attribute values as JSON text, for the requests that have one.
+
+ClickHouse reads a fixed set of columns; a value that holds values of its own (a key-value list, an array of arrays) has
+no place there. It becomes JSON text in `AnyValue.json_value`: bytes as base64, NaN and infinities quoted, 64-bit
+integers as numbers, an empty value as null (OpenTelemetry specification, common, "Attribute collections").
+"""
+
+import base64
+import json
+import math
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from tracestone.protos.ingest.v1.traces_pb2 import Traces
+
+_TOO_DEEP = "[nested too deep]"
+
+
+def rewritten(request: ExportTraceServiceRequest, max_nesting: int) -> Traces:
+    """The request with every nested value as JSON text. A value deeper than `max_nesting` is cut there, visibly."""
+    found: list[AnyValue] = []
+    for resource in request.resource_spans:
+        found.extend(_in_arrays_allowed(resource.resource.attributes))
+        for scope in resource.scope_spans:
+            found.extend(_in_flat(scope.scope.attributes))
+            for span in scope.spans:
+                found.extend(_in_arrays_allowed(span.attributes))
+                for event in span.events:
+                    found.extend(_in_flat(event.attributes))
+                for link in span.links:
+                    found.extend(_in_flat(link.attributes))
+    texts = [json.dumps(_plain(value, max_nesting), ensure_ascii=False, separators=(",", ":")) for value in found]
+    for value, text in zip(found, texts, strict=True):
+        value.ParseFromString(_field_100(text.encode()))
+    return Traces.FromString(request.SerializeToString())
+
+
+def _field_100(text: bytes) -> bytes:
+    """A serialised `AnyValue.json_value` (field 100, length-delimited), which OTLP's own class keeps as unknown."""
+    size = len(text)
+    length = bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return b"\xa2\x06" + bytes(length) + text
+
+
+def _in_arrays_allowed(attributes: Any) -> list[AnyValue]:
+    return [
+        pair.value
+        for pair in attributes
+        if pair.value.HasField("kvlist_value")
+        or (
+            pair.value.HasField("array_value")
+            and any(
+                item.HasField("kvlist_value") or item.HasField("array_value") for item in pair.value.array_value.values
+            )
+        )
+    ]
+
+
+def _in_flat(attributes: Any) -> list[AnyValue]:
+    return [
+        pair.value for pair in attributes if pair.value.HasField("kvlist_value") or pair.value.HasField("array_value")
+    ]
+
+
+def _plain(value: AnyValue, depth: int) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "kvlist_value":
+        if depth == 0:
+            return _TOO_DEEP
+        return {pair.key: _plain(pair.value, depth - 1) for pair in value.kvlist_value.values}
+    if kind == "array_value":
+        if depth == 0:
+            return _TOO_DEEP
+        return [_plain(item, depth - 1) for item in value.array_value.values]
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode()
+    if kind == "double_value":
+        return _number(value.double_value)
+    return getattr(value, kind) if kind in ("string_value", "bool_value", "int_value") else None
+
+
+def _number(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,46 @@
+-- name: experiments_of_trace
+-- In which experiments a trace id has spans.
+SELECT DISTINCT experiment_id FROM trace_minutes WHERE trace_id = {trace_id:String} ORDER BY experiment_id
+
+-- name: spans_of_trace
+-- All spans of one trace, payloads included, in order of start.
+SELECT
+    experiment_id, trace_id, span_id, parent_span_id, name, kind, span_type, service_name,
+    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns, duration_ns,
+    status_code, status_message, scope_name, scope_version, trace_state, resource_attributes,
+    attributes_string, attributes_text, attributes_int, attributes_float, attributes_bool, attributes_json,
+    mapApply((key, value) -> (key, base64Encode(value)), attributes_bytes) AS attributes_bytes,
+    arrayMap(event -> (toUnixTimestamp64Nano(event.time), event.name, event.attributes), events) AS span_events,
+    arrayMap(link -> (link.trace_id, link.span_id, link.attributes), links) AS span_links,
+    operation, provider, request_model, response_model, input, output, input_messages, output_messages,
+    system_instructions, tool_name, tool_arguments, tool_result, retrieval_documents,
+    input_tokens, output_tokens, total_tokens, cost_total, session_id, user_id, agent_name, error_type,
+    toUnixTimestamp64Nano(received_at) AS received_at_ns
+FROM spans
+WHERE experiment_id = {experiment_id:UInt32}
+  AND toStartOfMinute(start_time) IN (
+      SELECT minute FROM trace_minutes
+      WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
+  AND trace_id = {trace_id:String}
+  AND ({span_id:String} = '' OR span_id = {span_id:String})
+ORDER BY start_time, span_id
+LIMIT {limit:UInt64}
+
+-- name: trace_infos
+-- The rows of some traces of one experiment.
+SELECT * EXCEPT (start_time, end_time, last_seen),
+    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns,
+    toUnixTimestamp64Nano(last_seen) AS last_seen_ns
+FROM traces
+WHERE experiment_id = {experiment_id:UInt32} AND trace_id IN {trace_ids:Array(String)}
+
+-- name: latest_traces
+-- A page of an experiment's traces, newest first, after the one named by (before_ns, before_id).
+SELECT * EXCEPT (start_time, end_time, last_seen),
+    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns,
+    toUnixTimestamp64Nano(last_seen) AS last_seen_ns
+FROM traces
+WHERE experiment_id = {experiment_id:UInt32}
+  AND (start_time, trace_id) < (fromUnixTimestamp64Nano({before_ns:Int64}, 'UTC'), {before_id:String})
+ORDER BY start_time DESC, trace_id DESC
+LIMIT {limit:UInt64}

@@ -1,0 +1,151 @@
+"""Spans and traces in ClickHouse: handing over a batch of OTLP bytes, reading a trace back."""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from tracestone.schema import sqlfiles
+from tracestone.schema.engines.columnar import Columnar, Row
+from tracestone.schema.spans import Span, SpanEvent, SpanLink
+from tracestone.schema.traces import Trace, TraceInfo
+
+NO_LIMIT = 2**40
+_LATEST = 2**63 - 1
+_QUERIES = sqlfiles.queries("clickhouse", "spans")
+_INGEST = sqlfiles.queries("clickhouse", "ingest")
+_SPAN_FIELDS = [name for name in Span.__dataclass_fields__ if name not in ("attributes", "events", "links")]
+
+
+class SpanStore:
+    """Reads and writes of spans and the traces computed from them."""
+
+    def __init__(self, columnar: Columnar) -> None:
+        self._columnar = columnar
+        self._insert_settings = {
+            **_schema_settings(columnar.embedded),
+            "input_format_protobuf_oneof_presence": 1,
+            # Two inserts of one batch leave one copy in each table behind the materialised views.
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+            # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
+            "optimize_on_insert": 0,
+            # Old telemetry sent at once may span more days, hence partitions, than the default allows.
+            "max_partitions_per_insert_block": 0,
+        }
+
+    async def insert(self, payload: bytes, batch: str) -> None:
+        """Hands over length-delimited `ingest.v1.Traces` messages. A batch's name makes a repeat harmless."""
+        await self._columnar.insert_bytes(
+            "otlp_traces_in",
+            payload,
+            "Protobuf",
+            {**self._insert_settings, "insert_deduplication_token": batch, "log_comment": batch},
+        )
+
+    async def refresh_traces(self, batches: Sequence[str]) -> None:
+        """Recomputes every trace that these batches touched. Safe to repeat."""
+        await self._columnar.command(_INGEST["refresh_traces"], {"batches": list(batches)})
+
+    async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
+        """A trace with all its spans; without an experiment, the first that has it. None when unknown."""
+        trace_id = trace_id.lower()
+        for experiment in await self._experiments(trace_id, experiment_id):
+            infos = await self.infos(experiment, [trace_id])
+            if trace_id in infos:
+                rows = await self._columnar.query(_QUERIES["spans_of_trace"], _one(experiment, trace_id, ""))
+                return Trace(infos[trace_id], tuple(_span(row) for row in rows))
+        return None
+
+    async def info(self, trace_id: str, experiment_id: int | None = None) -> TraceInfo | None:
+        """A trace's row alone; None when unknown."""
+        trace_id = trace_id.lower()
+        for experiment in await self._experiments(trace_id, experiment_id):
+            infos = await self.infos(experiment, [trace_id])
+            if trace_id in infos:
+                return infos[trace_id]
+        return None
+
+    async def infos(self, experiment_id: int, trace_ids: Sequence[str]) -> dict[str, TraceInfo]:
+        """The rows of some traces, by id; unknown ids are absent."""
+        rows = await self._columnar.query(
+            _QUERIES["trace_infos"], {"experiment_id": experiment_id, "trace_ids": list(trace_ids)}
+        )
+        return {row["trace_id"]: _info(row) for row in rows}
+
+    async def latest(self, experiment_id: int, limit: int, before: tuple[int, str] | None = None) -> list[TraceInfo]:
+        """An experiment's traces, newest first, from after (start_time_ns, trace_id)."""
+        before_ns, before_id = before or (_LATEST, "")
+        rows = await self._columnar.query(
+            _QUERIES["latest_traces"],
+            {"experiment_id": experiment_id, "before_ns": before_ns, "before_id": before_id, "limit": limit},
+        )
+        return [_info(row) for row in rows]
+
+    async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
+        """One span with its payload; None when unknown."""
+        rows = await self._columnar.query(
+            _QUERIES["spans_of_trace"], _one(experiment_id, trace_id.lower(), span_id.lower())
+        )
+        return _span(rows[0]) if rows else None
+
+    async def _experiments(self, trace_id: str, experiment_id: int | None) -> list[int]:
+        if experiment_id is not None:
+            return [experiment_id]
+        rows = await self._columnar.query(_QUERIES["experiments_of_trace"], {"trace_id": trace_id})
+        return [row["experiment_id"] for row in rows]
+
+
+def _schema_settings(embedded: bool) -> dict[str, Any]:
+    """How ClickHouse finds the schema of what the loader sends.
+
+    A server takes its text with each insert. chDB would leave a cache of the text in the current folder, so it reads
+    the file that came with the package.
+    """
+    resource = files("tracestone.protos.ingest.v1") / "traces.proto"
+    if not embedded:
+        return {
+            "format_schema_source": "string",
+            "format_schema": resource.read_text(encoding="utf-8"),
+            "format_schema_message_name": "Traces",
+        }
+    with as_file(resource) as path:
+        return {"format_schema": f"{Path(path).resolve()}:Traces"}
+
+
+def _one(experiment_id: int, trace_id: str, span_id: str) -> dict[str, Any]:
+    return {"experiment_id": experiment_id, "trace_id": trace_id, "span_id": span_id, "limit": NO_LIMIT}
+
+
+def _info(row: Row) -> TraceInfo:
+    values = {name: row[name] for name in TraceInfo.__dataclass_fields__}
+    values["models"] = tuple(values["models"])
+    values["complete"] = bool(values["complete"])
+    return TraceInfo(**values)
+
+
+def _span(row: Row) -> Span:
+    values = {name: row[name] for name in _SPAN_FIELDS}
+    values["resource_attributes"] = json.loads(row["resource_attributes"] or "{}")
+    return Span(
+        **values,
+        attributes={
+            **row["attributes_string"],
+            **row["attributes_text"],
+            **row["attributes_int"],
+            **row["attributes_float"],
+            **row["attributes_bool"],
+            **{key: json.loads(text) for key, text in row["attributes_json"].items()},
+            **row["attributes_bytes"],
+        },
+        events=tuple(
+            SpanEvent(time, name, json.loads(attributes)) for time, name, attributes in _tuples(row["span_events"])
+        ),
+        links=tuple(
+            SpanLink(trace, span, json.loads(attributes)) for trace, span, attributes in _tuples(row["span_links"])
+        ),
+    )
+
+
+def _tuples(items: Any) -> list[tuple[Any, ...]]:
+    return [tuple(item.values()) if isinstance(item, dict) else tuple(item) for item in items]
