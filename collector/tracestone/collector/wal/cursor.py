@@ -118,10 +118,7 @@ class Cursor:
     def _load(self, path: Path) -> tuple[CursorState, int] | None:
         descriptor = self._filesystem.open(path)
         try:
-            slots = [
-                decode_cursor(self._filesystem.read_at(descriptor, SLOT_BYTES, offset))
-                for offset in SLOT_OFFSETS
-            ]
+            slots = [decode_cursor(self._filesystem.read_at(descriptor, SLOT_BYTES, offset)) for offset in SLOT_OFFSETS]
         finally:
             self._filesystem.close(descriptor)
         valid = [(state.generation, number, state) for number, state in enumerate(slots) if state is not None]

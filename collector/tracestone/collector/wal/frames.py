@@ -130,11 +130,7 @@ def segment_name(first: int) -> str:
 def first_of_name(name: str) -> int | None:
     """The first position a segment's file name states; None if it is not a segment's name."""
     digits = name.removesuffix(SEGMENT_SUFFIX)
-    return (
-        int(digits)
-        if name != digits and len(digits) == 20 and digits.isascii() and digits.isdigit()
-        else None
-    )
+    return int(digits) if name != digits and len(digits) == 20 and digits.isascii() and digits.isdigit() else None
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:

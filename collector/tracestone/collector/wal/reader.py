@@ -136,11 +136,7 @@ class Reader:
         if not ledger.bytes_after(self._position, 1):
             ledger.unread_since = None
             await ledger.reached(ledger.synced + 1, seconds)
-        if (
-            ledger.unread_since is None
-            or self._repeat
-            or ledger.bytes_after(self._position, max_bytes) >= max_bytes
-        ):
+        if ledger.unread_since is None or self._repeat or ledger.bytes_after(self._position, max_bytes) >= max_bytes:
             return
         remaining = ledger.unread_since + max_age - clock.monotonic()
         if remaining > 0:
@@ -222,9 +218,7 @@ class Reader:
 
     # What follows runs on the reader's thread.
 
-    def _read(
-        self, segment: Segment, start: int, limit: int, max_bytes: int
-    ) -> tuple[Batch | None, Damage | None]:
+    def _read(self, segment: Segment, start: int, limit: int, max_bytes: int) -> tuple[Batch | None, Damage | None]:
         descriptor = self._open_segment(segment)
         size = min(limit - start, max_bytes + READ_SLACK_BYTES)
         data = self._filesystem.read_at(descriptor, size, start - segment.first)

@@ -168,23 +168,25 @@ class _Recovery:
         """Look at every segment, put the cursor right, and say what there is to read."""
         found = [self._look(first) for first in sorted(self._firsts())]
         self.recovered.cursor_lost = self._cursor.fresh and bool(found)
+        self._save(max((file.end for file in found), default=0))  # before anything is cut
+        found = self._without_unborn(found)
         self._place_cursor(found)
         segments = []
         for number, file in enumerate(found):
             segment = self._judge(file, found[number + 1] if number + 1 < len(found) else None)
-            if segment is None:
-                self._filesystem.remove(self._path(file))
-            else:
+            if segment.limit > segment.start or segment.damage is not None:
                 segments.append(segment)
-        ends = [file.end for file in found]
-        state = self._cursor.state
-        self._cursor.save(
-            acknowledged=self._acknowledged,
-            floor=max(state.floor, self._acknowledged, *state.batch_ends, *ends, 0),
-            batch_ends=tuple(end for end in state.batch_ends if end > self._acknowledged),
-        )
+            else:
+                self._filesystem.remove(segment.path)
+        if segments:
+            self._acknowledged = max(self._acknowledged, segments[0].first)
+        self._filesystem.sync_folder(self._folder)
+        self._save(0)
         self.previous_end = segments[-1].end if segments else self._acknowledged
         self._report()
+        return self._ledger(segments)
+
+    def _ledger(self, segments: list[Segment]) -> Ledger:
         ledger = Ledger(
             segments,
             synced=max(self.previous_end, self._acknowledged),
@@ -193,6 +195,14 @@ class _Recovery:
         )
         ledger.unread_since = 0.0 if ledger.bytes_after(self._acknowledged, 1) else None
         return ledger
+
+    def _save(self, end: int) -> None:
+        state = self._cursor.state
+        self._cursor.save(
+            acknowledged=self._acknowledged,
+            floor=max(state.floor, self._acknowledged, *state.batch_ends, end),
+            batch_ends=tuple(end for end in state.batch_ends if end > self._acknowledged),
+        )
 
     def _firsts(self) -> list[int]:
         firsts = (frames.first_of_name(name) for name in self._filesystem.names(self._folder))
@@ -209,6 +219,16 @@ class _Recovery:
         finally:
             self._filesystem.close(descriptor)
 
+    def _without_unborn(self, found: list[_Found]) -> list[_Found]:
+        """Remove the files that end within a header that is not whole: no frame can ever have been in them."""
+        born = []
+        for file in found:
+            if isinstance(file.header, str) and file.size <= frames.SEGMENT_HEADER_BYTES:
+                self._filesystem.remove(self._path(file))
+            else:
+                born.append(file)
+        return born
+
     def _place_cursor(self, found: list[_Found]) -> None:
         if not found or self._acknowledged >= found[0].first:
             return
@@ -217,50 +237,42 @@ class _Recovery:
             self.recovered.missing_bytes += max(0, oldest.header.previous_end - self._acknowledged)
         self._acknowledged = oldest.first
 
-    def _judge(self, file: _Found, successor: _Found | None) -> Segment | None:
-        """What can be read of this file; None if it holds nothing and can go."""
+    def _judge(self, file: _Found, successor: _Found | None) -> Segment:
+        """What can be read of this file."""
+        segment = Segment(self._path(file), file.first, file.end, closed=True)
         stated = None
         if successor is not None and isinstance(successor.header, frames.SegmentHeader):
-            stated = successor.header.previous_end
-        if stated is not None and stated <= file.start:
-            return None
-        if isinstance(file.header, str):
-            if successor is None and file.size <= frames.SEGMENT_HEADER_BYTES:
-                return None
-            return self._damaged(
-                Segment(self._path(file), file.first, file.end), Damage(file.first, file.header)
-            )
-        segment = Segment(
-            self._path(file), file.first, file.end if stated is None else min(stated, file.end), True
-        )
-        if stated is not None and stated > file.end:
-            self.recovered.missing_bytes += stated - file.end
+            stated = max(successor.header.previous_end, file.start)
+            self.recovered.missing_bytes += max(0, stated - file.end)
+            segment.end = min(stated, file.end)
+        if isinstance(file.header, str) and stated != file.start:
+            return self._damaged(segment, Damage(file.first, file.header))
         if segment.end <= self._acknowledged:
             return segment
         descriptor = self._filesystem.open(segment.path)
         try:
-            return self._check(segment, descriptor, is_last=successor is None)
+            self._check(segment, descriptor, is_last=successor is None)
+            if segment.end < file.end:
+                self._filesystem.truncate(descriptor, segment.end - segment.first)
+            if segment.end < file.end or successor is None:  # a killed process may have left its last frame unsynced
+                self._filesystem.sync(descriptor)
         finally:
             self._filesystem.close(descriptor)
-
-    def _check(self, segment: Segment, descriptor: int, *, is_last: bool) -> Segment:
-        if segment.start < self._acknowledged:
-            self._acknowledged = scan.frame_start(self._filesystem, segment, descriptor, self._acknowledged)
-        position, fault = scan.intact_end(
-            self._filesystem, segment, descriptor, max(segment.start, self._acknowledged)
-        )
-        if not fault:
-            return segment
-        if not is_last or scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
-            return self._damaged(segment, Damage(position, fault))
-        self.recovered.cut_bytes += segment.end - position
-        self._filesystem.truncate(descriptor, position - segment.first)
-        self._filesystem.sync(descriptor)
-        segment.end = position
         return segment
 
+    def _check(self, segment: Segment, descriptor: int, *, is_last: bool) -> None:
+        if segment.start < self._acknowledged:
+            self._acknowledged = scan.frame_start(self._filesystem, segment, descriptor, self._acknowledged)
+        position, fault = scan.intact_end(self._filesystem, segment, descriptor, max(segment.start, self._acknowledged))
+        if not fault:
+            return
+        if is_last and not scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
+            self.recovered.cut_bytes += segment.end - position
+            segment.end = position
+        else:
+            self._damaged(segment, Damage(position, fault))
+
     def _damaged(self, segment: Segment, damage: Damage) -> Segment:
-        segment.closed = True
         segment.damage = damage
         self.recovered.damaged.append(damage)
         return segment
@@ -268,17 +280,11 @@ class _Recovery:
     def _report(self) -> None:
         found = self.recovered
         if found.cursor_lost:
-            log.warning(
-                "The log's cursor is lost; reading from the oldest segment", extra={"action": "wal_open"}
-            )
+            log.warning("The log's cursor is lost; reading from the oldest segment", extra={"action": "wal_open"})
         if found.cut_bytes:
-            log.warning(
-                "A torn tail is cut off the log", extra={"action": "wal_open", "bytes": found.cut_bytes}
-            )
+            log.warning("A torn tail is cut off the log", extra={"action": "wal_open", "bytes": found.cut_bytes})
         if found.missing_bytes:
-            log.error(
-                "Part of the log is missing", extra={"action": "wal_open", "bytes": found.missing_bytes}
-            )
+            log.error("Part of the log is missing", extra={"action": "wal_open", "bytes": found.missing_bytes})
         for damage in found.damaged:
             log.error(
                 "A log segment is damaged; what is before the damage is read, the file is set aside",

@@ -25,9 +25,7 @@ def intact_end(filesystem: Filesystem, segment: Segment, descriptor: int, positi
     return position, ""
 
 
-def header_at(
-    filesystem: Filesystem, segment: Segment, descriptor: int, position: int
-) -> frames.FrameHeader | None:
+def header_at(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> frames.FrameHeader | None:
     """The frame header at `position`, if there is a whole one."""
     data = filesystem.read_at(descriptor, frames.FRAME_HEADER_BYTES, position - segment.first)
     return frames.decode_frame_header(data, 0, position) if len(data) == frames.FRAME_HEADER_BYTES else None

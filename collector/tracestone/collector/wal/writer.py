@@ -74,9 +74,7 @@ class Writer:
         reserve_bytes: int,
         max_pending_bytes: int,
     ) -> None:
-        self._files = SegmentFiles(
-            filesystem, folder, log_id, first, previous_end, segment_bytes, reserve_bytes
-        )
+        self._files = SegmentFiles(filesystem, folder, log_id, first, previous_end, segment_bytes, reserve_bytes)
         self._ledger = ledger
         self._max_bytes = max_bytes
         self._max_pending_bytes = max_pending_bytes
@@ -136,13 +134,9 @@ class Writer:
         if self._stopping:
             raise Stopping("The collector is shutting down.")
         if size > self.largest_record:
-            raise TooLarge(
-                f"A request of {size} bytes can never fit in the log; the limit is {self.largest_record}."
-            )
+            raise TooLarge(f"A request of {size} bytes can never fit in the log; the limit is {self.largest_record}.")
         if self._pending_bytes + size > self._max_pending_bytes:
-            raise LogFull(
-                "Too much is waiting for the disk of the write-ahead log.", retry_after=RETRY_SECONDS
-            )
+            raise LogFull("Too much is waiting for the disk of the write-ahead log.", retry_after=RETRY_SECONDS)
         if self._ledger.disk_bytes + self._pending_bytes + size + HEADER_ROOM_BYTES > self._max_bytes:
             raise LogFull("The write-ahead log is full.", retry_after=RETRY_SECONDS)
 
@@ -159,9 +153,7 @@ class Writer:
                 group = self._groups.popleft()
                 is_over = self._ledger.segments[-1].finished if self._ledger.segments else False
                 try:
-                    segment, end = await loop.run_in_executor(
-                        self._thread, self._files.write, group.body, is_over
-                    )
+                    segment, end = await loop.run_in_executor(self._thread, self._files.write, group.body, is_over)
                 except OSError as error:
                     group.fail(self._refusal(error))
                 else:
@@ -190,9 +182,7 @@ class Writer:
         self.last_error = error.strerror or type(error).__name__
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return LogFull("The disk of the write-ahead log is full.", retry_after=RETRY_SECONDS)
-        return StorageDown(
-            f"The write-ahead log cannot be written: {self.last_error}.", retry_after=RETRY_SECONDS
-        )
+        return StorageDown(f"The write-ahead log cannot be written: {self.last_error}.", retry_after=RETRY_SECONDS)
 
     def _recovered(self) -> None:
         if self.last_error:
