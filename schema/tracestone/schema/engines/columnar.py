@@ -63,6 +63,10 @@ class Columnar:
             client.close()
         self._opened.clear()
 
+    async def ping(self) -> None:
+        """Returns when ClickHouse answers. Raises StorageDown or StatementFailed."""
+        await self.command("SELECT 1")
+
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Settings | None = None
     ) -> list[Row]:

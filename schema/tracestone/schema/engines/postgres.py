@@ -89,3 +89,11 @@ async def _set_up(connection: Any) -> None:
         await connection.set_type_codec(
             kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog", format="text"
         )
+
+
+async def ping(pool: Pool) -> None:
+    """Returns when Postgres answers. Raises StorageDown."""
+    try:
+        await pool.fetchval("SELECT 1")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageDown(f"Postgres does not answer: {error}") from error

@@ -1,0 +1,114 @@
+"""`tracestone up`: everything in one process, with a private Postgres and chDB where no server is named.
+
+The same collector and scoring run apart in production; here they are only put together.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tracestone.collector.app import Collector
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool, open_pool
+from tracestone.schema.errors import StartRefused
+from tracestone.schema.migrate import migrate
+from tracestone.schema.settings import Settings
+from tracestone.scoring.app import Scoring
+
+_SCORING_STOP_SECONDS = 4.0
+
+
+@asynccontextmanager
+async def stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar]]:
+    """Both stores, open; embedded ones are started, and stopped at the end. Raises StartRefused, StorageDown."""
+    async with AsyncExitStack() as stack:
+        _hold_data_folder(settings, stack)
+        columnar = Columnar(clickhouse_url(settings), database=settings.clickhouse_database)
+        # Each of the two takes most of a second, so they start side by side.
+        opening = asyncio.create_task(columnar.open(), name="open clickhouse")
+        try:
+            postgres_url = await _postgres_url(settings, stack)
+        finally:
+            await asyncio.wait([opening])
+        stack.push_async_callback(columnar.close)
+        opening.result()
+        pool = await open_pool(postgres_url)
+        stack.push_async_callback(_close_pool, pool)
+        yield pool, columnar
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, demo: bool) -> AsyncIterator[Collector]:
+    """The whole of Tracestone, serving. Raises StartRefused, StorageDown."""
+    async with AsyncExitStack() as stack:
+        pool, columnar = await stack.enter_async_context(stores(settings))
+        await migrate(pool, columnar)
+        collector = Collector(settings, pool, columnar)
+        scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings)
+        await scoring.start()
+        stack.push_async_callback(_stop_scoring, scoring)
+        collector.watch_scoring(lambda: scoring.health()["error"])
+        await collector.start()
+        stack.push_async_callback(collector.stop)
+        if demo:
+            await _start_demo(collector.addresses["OTLP gRPC"], stack)
+        yield collector
+
+
+def clickhouse_url(settings: Settings) -> str:
+    """The connection string of ClickHouse: the server that is named, else a folder of ours."""
+    if settings.clickhouse_url is not None:
+        return settings.clickhouse_url.get_secret_value()
+    return f"chdb://{settings.data_dir.resolve()}/clickhouse"
+
+
+def _hold_data_folder(settings: Settings, stack: AsyncExitStack) -> None:
+    folder = settings.data_dir.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StartRefused(f"The data folder {folder} cannot be used: {error.strerror}.") from error
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StartRefused(f"The data folder {folder} is in use by another Tracestone.") from error
+
+
+async def _postgres_url(settings: Settings, stack: AsyncExitStack) -> str:
+    if settings.postgres_url is not None:
+        return settings.postgres_url.get_secret_value()
+    from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
+
+    server = EmbeddedPostgres(settings.data_dir.resolve() / "postgres")
+    stack.push_async_callback(server.stop)
+    return await server.start()
+
+
+async def _start_demo(endpoint: str, stack: AsyncExitStack) -> None:
+    from tracestone.collector.demo import run_demo
+
+    stopping = asyncio.Event()
+    demo = asyncio.create_task(run_demo(endpoint, stopping), name="demo")
+
+    async def stop() -> None:
+        stopping.set()
+        await asyncio.wait([demo], timeout=3)
+
+    stack.push_async_callback(stop)
+
+
+async def _stop_scoring(scoring: Scoring) -> None:
+    async with asyncio.timeout(_SCORING_STOP_SECONDS):
+        await scoring.stop()
+
+
+async def _close_pool(pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

@@ -1,0 +1,185 @@
+"""Builds one collector from settings and two open stores: receiver, log, loader, mirror, APIs, pages. No logic."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from tracestone.collector import scoring_api, web
+from tracestone.collector.http_server import HttpServer
+from tracestone.collector.ingest.deadletter import DeadLetters
+from tracestone.collector.ingest.loader import Loader
+from tracestone.collector.mirror import Mirror
+from tracestone.collector.mlflow_api import routes as mlflow_routes
+from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.http import HttpReceiver
+from tracestone.collector.sql_endpoint.http import sql_app
+from tracestone.collector.ui.pages import Deps as PageDeps
+from tracestone.collector.wal.recovery import Log, open_log
+from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.engines.postgres import Pool, ping
+from tracestone.schema.errors import TracestoneError
+from tracestone.schema.online import OnlineSetup
+from tracestone.schema.settings import Settings
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.stores.spans import SpanStore
+
+logger = logging.getLogger(__name__)
+
+GRPC_GRACE_SECONDS = 2.0
+_CHECK_SECONDS = 3.0
+
+
+class Collector:
+    """Receives, keeps, loads and answers, between `start` and `stop`."""
+
+    def __init__(self, settings: Settings, pool: Pool, columnar: Columnar) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._columnar = columnar
+        self.spans = SpanStore(columnar)
+        self.assessments = AssessmentStore(pool)
+        self.experiments = ExperimentStore(pool, settings.max_experiments)
+        self._mirror = Mirror(pool, columnar)
+        self._scoring_problem: Callable[[], str] = lambda: ""
+        self._stack = AsyncExitStack()
+        self._loading: asyncio.Task[None] | None = None
+        self._log: Log | None = None
+        self._loader: Loader | None = None
+        self._servers: list[HttpServer] = []
+        self.addresses: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Opens the log, starts every part, listens. Raises StartRefused; then nothing is left running."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Refuses new requests, finishes running ones, closes the log. Safe to call twice."""
+        await self._stack.aclose()
+
+    async def barrier(self) -> None:
+        """Waits, bounded, until everything acknowledged so far can be queried."""
+        assert self._log is not None and self._loader is not None
+        await self._loader.visible(self._log.writer.synced, self._settings.read_wait_ms / 1000)
+
+    def watch_scoring(self, problem: Callable[[], str]) -> None:
+        """Lets /health tell about the scoring that runs in the same process."""
+        self._scoring_problem = problem
+
+    async def health(self) -> dict[str, str]:
+        """For every part what is wrong with it, "" when it works."""
+        assert self._log is not None and self._loader is not None and self._loading is not None
+        stats = self._log.stats()
+        mirror = await self._mirror.health()
+        return {
+            "clickhouse": await self._check(self._columnar.ping()),
+            "postgres": await self._check(ping(self._pool)),
+            "write_ahead_log": stats.last_error,
+            "loader": "the loader has ended" if self._loading.done() else self._loader.state.error,
+            "mirror": "" if mirror.ok else mirror.problem,
+            "scoring": self._scoring_problem(),
+            **{f"http_{server.name}": "" if server.running else "does not serve" for server in self._servers},
+        }
+
+    async def _start(self) -> None:
+        settings = self._settings
+        self._log = await asyncio.to_thread(
+            open_log,
+            settings.data_dir / "wal",
+            max_bytes=settings.wal_max_bytes,
+            segment_bytes=settings.wal_segment_bytes,
+        )
+        self._stack.push_async_callback(self._log.close)
+        self._loader = Loader(
+            self._log.reader,
+            self.spans,
+            DeadLetters(settings.data_dir / "deadletter"),
+            log_id=self._log.log_id,
+            batch_max_bytes=settings.batch_max_bytes,
+            batch_max_age=settings.batch_max_age_ms / 1000,
+        )
+        self._loading = asyncio.create_task(self._loader.run(), name="loader")
+        self._stack.push_async_callback(self._stop_loading)
+        await self._mirror.start()
+        self._stack.push_async_callback(self._mirror.stop, 2.0)
+        exporter = Exporter(self._log.writer, self.experiments, max_nesting=settings.max_nesting)
+        http = HttpReceiver(exporter, max_request_bytes=settings.max_request_bytes)
+        if self._columnar.embedded:
+            # On a server, readers talk to ClickHouse itself.
+            readers = sql_app(settings, self._columnar)
+            self._stack.push_async_callback(readers.state.statements.close)
+            sql = await self._serve(HttpServer(readers, host=settings.host, port=settings.sql_port, name="sql"))
+            self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
+        grpc = GrpcReceiver(
+            exporter,
+            host=settings.host,
+            port=settings.otlp_grpc_port,
+            max_request_bytes=settings.max_request_bytes,
+        )
+        await grpc.start()
+        self._stack.push_async_callback(grpc.stop, GRPC_GRACE_SECONDS)
+        otlp = await self._serve(
+            HttpServer(web.otlp_app(http), host=settings.host, port=settings.otlp_http_port, name="otlp")
+        )
+        main = await self._serve(
+            HttpServer(
+                web.main_app(
+                    http,
+                    mlflow_routes.Deps(self.experiments, self.assessments, self.spans, self.barrier),
+                    self._scoring_api(),
+                    PageDeps(
+                        self.spans,
+                        self.assessments,
+                        self._columnar,
+                        self.barrier,
+                        _authority(settings.host, grpc.port),
+                    ),
+                    self.health,
+                ),
+                host=settings.host,
+                port=settings.port,
+                name="main",
+            )
+        )
+        self.addresses = {
+            "OTLP gRPC": f"http://{_authority(settings.host, grpc.port)}",
+            "OTLP HTTP": f"http://{_authority(settings.host, otlp.port)}/v1/traces",
+            "Page and API": f"http://{_authority(settings.host, main.port)}",
+            **self.addresses,
+        }
+
+    def _scoring_api(self) -> scoring_api.Deps:
+        scorers = ScorerStore(self._pool)
+        return scoring_api.Deps(scorers, OnlineSetup(scorers, self.experiments, self._columnar))
+
+    async def _serve(self, server: HttpServer) -> HttpServer:
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+        self._servers.append(server)
+        return server
+
+    async def _stop_loading(self) -> None:
+        assert self._loading is not None
+        self._loading.cancel()
+        await asyncio.wait([self._loading])
+
+    async def _check(self, answer: Awaitable[None]) -> str:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await answer
+        except TimeoutError:
+            return f"no answer within {_CHECK_SECONDS:g} s"
+        except (TracestoneError, StatementFailed) as error:
+            return str(error)
+        return ""
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,152 @@
+"""The command line: arguments, signals, exit codes. Every setting is a flag; see schema/settings.py."""
+
+import asyncio
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+import yaml
+
+from tracestone.schema.errors import TracestoneError
+from tracestone.schema.observe import set_up_logging
+from tracestone.schema.settings import Settings, load, shown
+
+_STOP_SECONDS = 9.5
+Command = Callable[..., Any]
+
+
+def settings_options(command: Command) -> Command:
+    """Adds --config and a flag for every setting that is not a list or a mapping."""
+    for name, field in reversed(Settings.model_fields.items()):
+        if typing.get_origin(field.annotation) in (list, dict):
+            continue
+        default = field.get_default()
+        flag = f"--{name.replace('_', '-')}"
+        hint = "" if default is None else f"  [default: {default}]"
+        command = click.option(flag, name, metavar=_metavar(field.annotation), help=f"{field.description}{hint}")(
+            command
+        )
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        envvar="TRACESTONE_CONFIG",
+        help="YAML file with settings.",
+    )(command)
+
+
+def _metavar(annotation: Any) -> str:
+    text = str(annotation)
+    return "PATH" if "Path" in text else "NUMBER" if "int" in text else "TEXT"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("tracestone"), prog_name="tracestone")
+def main() -> None:
+    """OpenTelemetry-native trace collector and evaluation pipeline for LLM and agent applications.
+
+    Every option can also be given as the environment variable TRACESTONE_<OPTION> or as a key of the YAML file.
+    """
+
+
+@main.command()
+@settings_options
+@click.option("--demo", is_flag=True, help="Also run a sample agent application that sends traces.")
+def up(config_file: Path | None, demo: bool, **flags: Any) -> None:
+    """Run everything in one process, until Ctrl-C or SIGTERM."""
+    settings = _settings(flags, config_file)
+    _run(_up(settings, demo))
+
+
+@main.command()
+@settings_options
+def migrate(config_file: Path | None, **flags: Any) -> None:
+    """Bring both stores to the newest schema. Safe to run twice, and by several processes at once."""
+    settings = _settings(flags, config_file)
+    _run(_migrate(settings))
+
+
+@main.command()
+@settings_options
+def config(config_file: Path | None, **flags: Any) -> None:
+    """Print the effective settings, secrets hidden."""
+    click.echo(yaml.safe_dump(shown(_settings(flags, config_file)), sort_keys=False), nl=False)
+
+
+def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
+    try:
+        settings = load(flags, config_file)
+    except TracestoneError as error:
+        _fail(error)
+    set_up_logging(settings.log_level)
+    return settings
+
+
+async def _up(settings: Settings, demo: bool) -> None:
+    from tracestone.collector import allinone
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    starting = asyncio.create_task(_serve(allinone, settings, demo, stopping))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            # A stop that hangs must not outlive its bound: all that was acknowledged is on disk already.
+            await asyncio.wait([starting], timeout=_STOP_SECONDS)
+        if starting.done():
+            starting.result()
+    finally:
+        stopped.cancel()
+
+
+async def _serve(allinone: types.ModuleType, settings: Settings, demo: bool, stopping: asyncio.Event) -> None:
+    async with allinone.running(settings, demo=demo) as collector:
+        click.echo(f"Tracestone {version('tracestone')}")
+        for name, address in collector.addresses.items():
+            click.echo(f"  {name:14} {address}")
+        click.echo(f"  {'Data':14} {settings.data_dir.resolve()}")
+        click.echo("tracestone ready")
+        sys.stdout.flush()
+        await stopping.wait()
+        click.echo("tracestone stopping")
+        sys.stdout.flush()
+
+
+async def _migrate(settings: Settings) -> None:
+    from tracestone.collector import allinone
+    from tracestone.schema.migrate import migrate
+
+    async with allinone.stores(settings) as (pool, columnar):
+        applied = await migrate(pool, columnar)
+    for each in applied:
+        click.echo(f"{each.store} {each.version:04d} {each.name}")
+    click.echo(f"{len(applied)} migration(s) applied" if applied else "the schema is up to date")
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+    except TracestoneError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: TracestoneError) -> typing.NoReturn:
+    click.echo(f"tracestone: {error}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""One HTTP server of the process: uvicorn on a socket that we bind, without its hold on signals."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tracestone.schema.errors import StartRefused
+
+_GRACE_SECONDS = 3
+_IDLE_SECONDS = 75
+_MAX_CONNECTIONS = 2000
+
+
+class HttpServer:
+    """Serves an ASGI application on one address between `start` and `stop`."""
+
+    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str) -> None:
+        self.name = name
+        self._host = host
+        self.port = port
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+                limit_concurrency=_MAX_CONNECTIONS,
+                backlog=1024,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether requests are served."""
+        return self._task is not None and not self._task.done() and self._server.started
+
+    async def start(self) -> None:
+        """Binds and serves. Raises StartRefused when the port is taken."""
+        listener = self._bind()
+        self.port = listener.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http {self.name}")
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Refuses new connections, lets running requests finish for a few seconds. Safe to call twice."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_GRACE_SECONDS + 1)
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self.port))
+        except OSError as error:
+            listener.close()
+            why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror
+            raise StartRefused(f"{self.name} cannot listen on {self._host}:{self.port}: {why}.") from error
+        return listener
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the command line."""
+        yield
