@@ -1,0 +1,291 @@
+"""Jobs run by workers: one verdict each, retries, errors, costs, and workers that vanish."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from support.openai_server import Answer, Failure, OpenAIServer, Slow
+from support.stored_traces import Row, numbered, store
+from tracestone.schema.assessments import Assessment
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.errors import StorageDown
+from tracestone.schema.scorers import define
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.stores.spans import SpanStore
+from tracestone.scoring.llm import LiteLLM
+from tracestone.scoring.run import Runner
+from tracestone.scoring.worker import Worker
+
+REGEX: dict[str, Any] = {"pattern": "on its way"}
+ONE_CALL = 100 * 0.15e-6 + 10 * 0.6e-6
+
+
+def judge(server: OpenAIServer, **fields: Any) -> dict[str, Any]:
+    plain = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-mini", "api_base": server.url}
+    return plain | fields
+
+
+def good(value: bool = True) -> Answer:
+    return Answer(json.dumps({"rationale": "It is.", "value": value}), 100, 10)
+
+
+class Bench:
+    """The stores, a runner over them, and short ways to enqueue and to look."""
+
+    def __init__(self, pool: Pool, columnar: Columnar, provider: LiteLLM) -> None:
+        self.pool = pool
+        self.columnar = columnar
+        self.jobs = JobStore(pool)
+        self.scorers = ScorerStore(pool)
+        self.assessments = AssessmentStore(pool)
+        self.runner = Runner(
+            pool, self.jobs, self.scorers, SpanStore(columnar), self.assessments, provider, backoff_seconds=0.01
+        )
+
+    async def enqueue(self, kind: str, parameters: dict[str, Any], rows: Sequence[Row], name: str = "tone") -> None:
+        await store(self.columnar, rows)
+        await self.enqueue_ids(kind, parameters, [row.trace_id for row in rows], name)
+
+    async def enqueue_ids(self, kind: str, parameters: dict[str, Any], ids: Sequence[str], name: str = "tone") -> None:
+        scorer = await self.scorers.define(define(name, kind, parameters))
+        config = await self.scorers.put_config(
+            name, version=None, experiment_id=None, sample_rate=0.5, filter="", salt=""
+        )
+        async with self.jobs.look(config.config_id, "prompt") as held:
+            assert held is not None
+            targets = [Target(0, trace_id) for trace_id in ids]
+            await held.advance(Cursor(2**62), name, scorer.version, targets, 0.5)
+
+    def worker(self, **fields: Any) -> Worker:
+        plain: dict[str, Any] = {"concurrency": 4, "lease_seconds": 60.0, "drain_seconds": 5.0}
+        return Worker(self.runner, self.jobs, asyncio.Event(), **(plain | fields))
+
+    async def claim(self, seconds: float = 60) -> Job:
+        [job] = await self.jobs.claim(1, uuid4(), seconds)
+        return job
+
+    async def work(self, *workers: Worker) -> None:
+        """Lets the workers run until no job is left."""
+        stopping = asyncio.Event()
+        tasks = [asyncio.create_task(worker.run(stopping)) for worker in workers or [self.worker()]]
+        async with asyncio.timeout(60):
+            while await self.jobs.waiting(1):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            stopping.set()
+            await asyncio.gather(*tasks)
+
+    async def verdict(self, number: int = 1) -> Assessment:
+        [found] = await self.assessments.by_trace(numbered(number))
+        return found
+
+
+@pytest.fixture
+def bench(pool: Pool, columnar: Columnar, litellm_provider: LiteLLM) -> Bench:
+    return Bench(pool, columnar, litellm_provider)
+
+
+async def test_a_heuristic_is_recorded_with_its_probability(bench: Bench) -> None:
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(1)), Row(numbered(2), output="No idea.")])
+    await bench.work()
+    found = await bench.verdict(1)
+    assert (found.name, found.value, found.error) == ("tone", True, None)
+    assert (found.source_type, found.source_id) == ("CODE", "regex_match/tone")
+    assert (found.scorer_name, found.scorer_version, found.probability) == ("tone", 1, 0.5)
+    assert (found.target_type, found.experiment_id, found.cost_usd) == ("trace", 0, None)
+    assert (await bench.verdict(2)).value is False
+
+
+async def test_a_judge_is_recorded_with_rationale_and_cost(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.script = [good()]
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    await bench.work()
+    found = await bench.verdict()
+    assert (found.value, found.rationale, found.error) == (True, "It is.", None)
+    assert (found.source_type, found.source_id) == ("LLM_JUDGE", "openai/gpt-4o-mini")
+    assert (found.cost_usd, found.input_tokens, found.output_tokens) == (pytest.approx(ONE_CALL), 100, 10)
+    assert found.metadata == {"model": "gpt-4o-mini", "calls": "1"}
+
+
+async def test_a_failure_is_tried_again_and_everything_paid_is_counted(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    unusable = Answer("Hm.", 100, 10)
+    provider_server.script = [Failure(500), unusable, unusable, Failure(429, headers={"retry-after": "0.05"}), good()]
+    await bench.enqueue("judge", judge(provider_server, retries=3), [Row(numbered(1))])
+    await bench.work()
+    found = await bench.verdict()
+    assert (found.value, found.error) == (True, None)
+    assert (found.cost_usd, found.input_tokens, found.output_tokens) == (pytest.approx(3 * ONE_CALL), 300, 30)
+    assert found.metadata == {"model": "gpt-4o-mini", "calls": "5", "failed_attempts": "3"}
+
+
+async def test_a_lasting_failure_becomes_an_error_after_the_last_try(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    provider_server.answer = lambda body: Failure(503, "the model is resting, token=abc123secret")
+    await bench.enqueue("judge", judge(provider_server, retries=2), [Row(numbered(1))])
+    await bench.work()
+    found = await bench.verdict()
+    assert found.value is None
+    assert found.error is not None
+    assert found.error.code == "PROVIDER_ERROR"
+    assert "the model is resting" in found.error.message
+    assert "abc123secret" not in found.error.message
+    assert len(provider_server.received) == 3
+    assert (found.source_type, found.probability) == ("LLM_JUDGE", 0.5)
+    assert found.metadata == {"calls": "3", "failed_attempts": "2"}
+
+
+async def test_a_refusal_is_not_tried_again(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.script = [Failure(404, "no such model")]
+    await bench.enqueue("judge", judge(provider_server, retries=5), [Row(numbered(1))])
+    await bench.work()
+    found = await bench.verdict()
+    assert found.error is not None
+    assert found.error.code == "MODEL_NOT_FOUND"
+    assert len(provider_server.received) == 1
+
+
+async def test_retry_after_is_obeyed(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.script = [Failure(429, headers={"retry-after": "120"})]
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    await bench.runner.run(await bench.claim())
+    wait = await bench.pool.fetchval("SELECT extract(epoch FROM available_at - now()) FROM scoring_jobs")
+    assert 100 < wait <= 120
+
+
+async def test_a_trace_that_is_gone_ends_in_an_error(bench: Bench) -> None:
+    await bench.enqueue_ids("error", {}, [numbered(9)])
+    await bench.work()
+    found = await bench.verdict(9)
+    assert found.error is not None
+    assert found.error.code == "TRACE_NOT_FOUND"
+    assert found.metadata == {"failed_attempts": "3"}
+
+
+async def test_two_workers_give_one_verdict_for_each_trace(bench: Bench, provider_server: OpenAIServer) -> None:
+    rows = [Row(numbered(number)) for number in range(1, 41)]
+    await bench.enqueue("judge", judge(provider_server), rows)
+    await bench.work(bench.worker(), bench.worker())
+    found = await bench.assessments.by_traces([row.trace_id for row in rows])
+    assert {len(verdicts) for verdicts in found.values()} == {1}
+    assert len(found) == len(provider_server.received) == 40
+
+
+async def test_concurrency_is_bounded(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.answer = lambda body: Slow(0.05, good())
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(number)) for number in range(1, 21)])
+    await bench.work(bench.worker(concurrency=3))
+    assert provider_server.most_at_once == 3
+
+
+async def test_a_worker_that_dies_before_the_end_loses_and_doubles_nothing(bench: Bench) -> None:
+    """The verdict is written and the process is gone before the transaction commits."""
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(1))])
+    dying = await bench.claim(seconds=0)
+    runner, record = bench.runner, bench.assessments.record
+    recorded: list[str] = []
+
+    async def record_and_die(assessment: Assessment, connection: Any = None) -> Assessment:
+        stored = await record(assessment, connection)
+        recorded.append(stored.assessment_id)
+        raise ConnectionResetError("killed here")
+
+    bench.assessments.record = record_and_die  # type: ignore[method-assign]
+    with pytest.raises(StorageDown):
+        await runner.run(dying)
+    bench.assessments.record = record  # type: ignore[method-assign]
+    assert len(recorded) == 1
+    assert await bench.assessments.by_trace(numbered(1)) == []
+    await bench.work()
+    assert (await bench.verdict()).value is True
+
+
+async def test_an_overtaken_worker_writes_nothing(bench: Bench) -> None:
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(1))])
+    slow = await bench.claim(seconds=0)
+    await bench.runner.run(await bench.claim())
+    first = await bench.verdict()
+    await bench.runner.run(slow)
+    assert await bench.verdict() == first
+
+
+async def test_a_verdict_that_exists_already_stays(bench: Bench) -> None:
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(1))])
+    job = await bench.claim()
+    earlier = await bench.assessments.record(
+        Assessment(
+            experiment_id=0,
+            target_type="trace",
+            trace_id=numbered(1),
+            name="tone",
+            kind="feedback",
+            source_type="CODE",
+            value="earlier",
+            scorer_name="tone",
+            scorer_version=1,
+        )
+    )
+    await bench.runner.run(job)
+    assert await bench.verdict() == earlier
+    assert await bench.jobs.waiting(1) == 0
+
+
+async def test_a_trace_that_kills_its_workers_ends_in_an_error(bench: Bench) -> None:
+    await bench.enqueue("error", {}, [Row(numbered(1))])
+    for _ in range(5):
+        await bench.claim(seconds=0)
+    await bench.runner.run(await bench.claim())
+    found = await bench.verdict()
+    assert found.error is not None
+    assert found.error.code == "WORKER_LOST"
+
+
+async def test_a_lease_outlives_a_long_job(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.answer = lambda body: Slow(1.5, good())
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    await bench.work(bench.worker(lease_seconds=0.6), bench.worker(lease_seconds=0.6))
+    assert len(provider_server.received) == 1
+    assert (await bench.verdict()).value is True
+
+
+async def test_stopping_gives_unfinished_jobs_back(bench: Bench, provider_server: OpenAIServer) -> None:
+    provider_server.answer = lambda body: Slow(30, good())
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(number)) for number in (1, 2, 3)])
+    stopping = asyncio.Event()
+    task = asyncio.create_task(bench.worker(concurrency=2, drain_seconds=0.1).run(stopping))
+    async with asyncio.timeout(30):
+        while len(provider_server.received) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        stopping.set()
+        await task
+    assert (await bench.jobs.depth())[0] == 3
+    provider_server.answer = lambda body: good()
+    await bench.work()
+    assert len(await bench.assessments.by_traces([numbered(number) for number in (1, 2, 3)])) == 3
+
+
+async def test_a_store_that_is_away_costs_no_attempt(bench: Bench) -> None:
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(1))])
+    closed = Columnar("http://127.0.0.1:9/", database="nowhere", clients=1)
+
+    class Away:
+        async def trace(self, trace_id: str, experiment_id: int | None = None) -> None:
+            await closed.open()
+
+    away = Runner(bench.pool, bench.jobs, bench.scorers, Away(), bench.assessments, LiteLLM())
+    job = await bench.claim()
+    with pytest.raises(StorageDown):
+        await away.run(job)
+    await closed.close()
+    await bench.jobs.release([job])
+    again = await bench.claim()
+    assert replace(again, lease=job.lease) == job
