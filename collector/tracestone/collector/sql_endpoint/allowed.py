@@ -63,7 +63,7 @@ FUNCTIONS = frozenset(
     runningDifference runningDifferenceStartingWithFirstValue seriesDecomposeSTL seriesOutliersDetectTukey
     throwIf timeSeriesFromGrid timeSeriesRange toColumnTypeName toTypeName transform uptime variantElement
     variantType version visibleWidth caseWithExpression caseWithoutExpression caseWithExpr caseWithoutExpr
-    flatten unnest displayName authenticatedUser pgGetUserById pgTableIsVisible
+    flatten unnest displayName authenticatedUser pgGetUserById pgTableIsVisible _CAST
     """.split()
 )
 

@@ -91,6 +91,7 @@ _PARTS = {
     *_STATEMENTS,
 }
 _FIRST_WORDS = ("SELECT", "WITH", "FROM", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS")
+_MAX_APPLIED = 50
 _EXPLAINS = {
     "EXPLAIN",
     "EXPLAIN AST",
@@ -198,9 +199,12 @@ class Guard:
                 raise Refused(Kind.READONLY, "PARALLEL WITH is refused: send one statement at a time")
             if token.names and after.is_sign("("):
                 self._check_name(token.value)
-        for index, token in enumerate(found):
-            if token.is_word("APPLY"):
-                self._check_applied(found[index + 1 : index + 3])
+        applied = [place for place, token in enumerate(found) if token.is_word("APPLY")]
+        if len(applied) > _MAX_APPLIED:
+            # The engine's analysis of a chain of them takes a time that grows with its square, and no limit ends it.
+            raise Refused(Kind.QUERY_IS_TOO_LARGE, f"APPLY is served up to {_MAX_APPLIED} times in a statement")
+        for place in applied:
+            self._check_applied(found[place + 1 : place + 3])
         for name in _identifier_parameters(found):
             if _CONTROL.search(parameters.get(name, "")) or "\\" in parameters.get(name, ""):
                 raise Refused(Kind.SYNTAX_ERROR, f"The name given as the parameter {name} must be a plain name")

@@ -47,17 +47,19 @@ class Limits:
             "max_execution_time": str(self.seconds),
             "max_memory_usage": str(self.memory_bytes),
             "max_query_size": str(MAX_STATEMENT_BYTES),
+            # The engine analyses a statement before it looks at the clock.
+            "max_expanded_ast_elements": "100000",
             "allow_introspection_functions": "0",
             "allow_ddl": "0",
             "timeout_overflow_mode": "throw",
         }
 
-    def while_running(self) -> dict[str, str]:
+    def while_running(self, *, at_least_rows: int = 0) -> dict[str, str]:
         """What is added for the statement itself. Nothing spills to disk, so memory is the only thing to
         bound.
         """
         return {
-            "max_result_rows": str(self.rows),
+            "max_result_rows": str(max(self.rows, at_least_rows)),
             "max_result_bytes": str(self.answer_bytes),
             "result_overflow_mode": "throw",
             "max_bytes_before_external_group_by": "0",

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _WAITING_PER_RUNNING = 8
 _LONGEST_WAIT = 10.0  # seconds
 _MAX_PARAMETERS = 1000
+_SETTINGS_ROWS = 10_000
 _PARAMETER_NAME = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _OUR_FRAME = re.compile(r": In scope SELECT formatQuerySingleLine\(.*\)\. (?=\([A-Z_]+\))", re.DOTALL)
 
@@ -141,11 +142,13 @@ class Statements:
             # Under readonly = 1 nothing can change, and system.settings says so of every setting; a driver
             # that asks which settings it may send is answered with readonly = 2. Such a statement reads
             # nothing else.
-            readonly = "2" if checked.only_settings else "1"
-            connection.limit({**self._limits.while_running(), **settings, "readonly": readonly})
+            # Drivers need all of it to begin at all.
+            readonly, rows = ("2", _SETTINGS_ROWS) if checked.only_settings else ("1", 0)
+            limits = self._limits.while_running(at_least_rows=rows)
+            connection.limit({**limits, **settings, "readonly": readonly})
             if self._closing:
                 raise Refused(Kind.TOO_MANY_SIMULTANEOUS_QUERIES, "The process is shutting down")
-            return connection.ask(checked.text, fmt, statement.parameters)
+            return connection.ask(checked.text, fmt, statement.parameters, max_bytes=self._limits.answer_bytes)
 
     def _checked(self, engine: Engine, connection: ReaderConnection, statement: Statement, database: str) -> Checked:
         def parse(text: str) -> str:

@@ -29,6 +29,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     raise MissingExtra("chdb", "embedded") from error
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
+_NOT_UTF8 = "Code: 62. DB::Exception: The statement is not UTF-8 text. (SYNTAX_ERROR)"
 _TEXT_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"})
 
 
@@ -60,19 +61,31 @@ class ReaderConnection:
         changes = ", ".join(f"{_quoted_name(name)} = {_quoted_text(value)}" for name, value in settings.items())
         self.ask(f"{queries('clickhouse', 'sql_endpoint')['apply_settings']} {changes}", "Null")
 
-    def ask(self, statement: str, fmt: str, parameters: Mapping[str, str] | None = None) -> Answer:
+    def ask(
+        self,
+        statement: str,
+        fmt: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        max_bytes: int | None = None,
+    ) -> Answer:
         """Runs one statement. Parameter values are in ClickHouse's escaped text form, as over HTTP.
 
-        Raises StatementFailed; after that the connection must not be used again.
+        `max_bytes` bounds the answer as written; the engine's own max_result_bytes counts columns before that, a
+        constant only once. Raises StatementFailed; after that the connection must not be used again.
         """
         try:
             result = self._connection.query(statement, fmt, params=dict(parameters or {}))
         except UnicodeError as error:
-            raise StatementFailed(
-                "Code: 62. DB::Exception: The statement is not UTF-8 text. (SYNTAX_ERROR)", 62
-            ) from error
-        except Exception as error:
+            raise StatementFailed(_NOT_UTF8, 62) from error
+        except Exception as error:  # noqa: BLE001 - chDB raises RuntimeError and its own unexported classes
             raise _failure(str(error)) from error
+        if max_bytes is not None and result.size() > max_bytes:
+            raise StatementFailed(
+                f"Code: 396. DB::Exception: Limit for result exceeded, max bytes: {max_bytes}, "
+                f"current bytes: {result.size()}. (TOO_MANY_ROWS_OR_BYTES)",
+                396,
+            )
         return Answer(
             body=result.bytes() or b"",
             format=fmt,
