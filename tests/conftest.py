@@ -6,24 +6,32 @@ chDB allows one data path per process, so all tests of a process share one folde
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
+
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
 from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.migrate import migrate
 
+# The MLflow client reports its use to its makers unless told not to, before it is imported.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def engine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def engine_folder() -> Iterator[Path]:
     """The folder of this test process's chDB and Postgres."""
-    folder = tmp_path_factory.mktemp("engines")
+    # Not under pytest's own folder: another pytest starting up closes that one to other users, and under root
+    # Postgres runs as another user.
+    folder = Path(tempfile.mkdtemp(prefix="tracestone-engines-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
