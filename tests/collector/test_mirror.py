@@ -114,9 +114,7 @@ async def test_it_outlives_clickhouse_being_away(pool: Pool, faulty: FaultyColum
         await mirror.stop()
 
 
-async def test_it_outlives_lost_connections_to_postgres(
-    pool: Pool, postgres_url: str, columnar: Columnar
-) -> None:
+async def test_it_outlives_lost_connections_to_postgres(pool: Pool, postgres_url: str, columnar: Columnar) -> None:
     its_pool = await open_pool(postgres_url)
     mirror = Mirror(its_pool, columnar, poll_seconds=0.05)
     await mirror.start()

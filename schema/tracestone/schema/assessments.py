@@ -84,9 +84,7 @@ class Assessment:
         if wanted is None:
             raise Invalid("target_type", "must be span, trace or session")
         if given != wanted:
-            raise Invalid(
-                "target_type", f"{self.target_type} does not agree with trace_id, span_id and session_id"
-            )
+            raise Invalid("target_type", f"{self.target_type} does not agree with trace_id, span_id and session_id")
 
     def _check_verdict(self) -> None:
         if self.kind not in ("feedback", "expectation"):

@@ -151,7 +151,7 @@ def test_spans_as_the_client_reads_them() -> None:
     assert (first.start_time_ns, first.end_time_ns) == (SPAN.start_time_ns, SPAN.end_time_ns)
     assert (first.status.status_code.value, first.status.description) == ("ERROR", "it broke")
     assert (second.status.status_code.value) == "OK"
-    assert first.span_type == "LLM"
+    assert first.span_type == "CHAT_MODEL"
     assert (first.inputs, first.outputs) == ({"question": "why"}, "because")
     (event,) = first.events
     assert (event.name, event.attributes) == ("exception", {"exception.message": "boom"})

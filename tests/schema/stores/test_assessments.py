@@ -44,9 +44,7 @@ def store(pool: Pool) -> AssessmentStore:
     return AssessmentStore(pool)
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, 3, 0.1, "", "naïve ✓", [1, "a", None], {"a": {"b": [1.5]}}, 2**60]
-)
+@pytest.mark.parametrize("value", [None, True, 3, 0.1, "", "naïve ✓", [1, "a", None], {"a": {"b": [1.5]}}, 2**60])
 async def test_value_reads_back_as_it_was(store: AssessmentStore, value: Any) -> None:
     stored = await store.create(replace(FEEDBACK, value=value))
     found = await store.get(TRACE, stored.assessment_id)
@@ -82,9 +80,7 @@ async def test_update_changes_only_what_is_given(store: AssessmentStore, pool: P
     assert changed.metadata == {"a": "1", "b": "2"}
     assert changed.created_at_ms == stored.created_at_ms
     history = await pool.fetch("SELECT operation, revision, was FROM tracestone.assessment_history")
-    assert [(row["operation"], row["revision"], row["was"]["value"]) for row in history] == [
-        ("UPDATE", 1, 0.5)
-    ]
+    assert [(row["operation"], row["revision"], row["was"]["value"]) for row in history] == [("UPDATE", 1, 0.5)]
 
 
 async def test_update_can_set_and_clear_an_error(store: AssessmentStore) -> None:
@@ -92,9 +88,7 @@ async def test_update_can_set_and_clear_an_error(store: AssessmentStore) -> None
     failed = Verdict("feedback", None, AssessmentError("BROKEN", "it broke"))
     changed = await store.update(TRACE, stored.assessment_id, AssessmentChange(verdict=failed))
     assert (changed.value, changed.error) == (None, AssessmentError("BROKEN", "it broke"))
-    changed = await store.update(
-        TRACE, stored.assessment_id, AssessmentChange(verdict=Verdict("feedback", 1))
-    )
+    changed = await store.update(TRACE, stored.assessment_id, AssessmentChange(verdict=Verdict("feedback", 1)))
     assert (changed.value, changed.error) == (1, None)
 
 

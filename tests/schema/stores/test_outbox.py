@@ -17,9 +17,7 @@ from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.outbox import Outbox
 
 TRACE = "ab" * 16
-FEEDBACK = Assessment(
-    3, "trace", "quality", "feedback", "HUMAN", trace_id=TRACE, value="yes", source_id="ada"
-)
+FEEDBACK = Assessment(3, "trace", "quality", "feedback", "HUMAN", trace_id=TRACE, value="yes", source_id="ada")
 VERDICT = Assessment(
     3,
     "span",
@@ -45,9 +43,7 @@ def outbox(pool: Pool, columnar: Columnar) -> Outbox:
     return Outbox(pool, columnar)
 
 
-async def rows(
-    columnar: Columnar, sql: str = "SELECT * FROM assessments ORDER BY name"
-) -> list[dict[str, Any]]:
+async def rows(columnar: Columnar, sql: str = "SELECT * FROM assessments ORDER BY name") -> list[dict[str, Any]]:
     return await columnar.query(sql)
 
 
@@ -88,9 +84,7 @@ async def test_assessment_reaches_clickhouse_whole(pool: Pool, outbox: Outbox, c
     assert {name: row[name] for name in expected} == expected
 
 
-async def test_last_state_wins_in_whatever_order_it_comes(
-    pool: Pool, outbox: Outbox, columnar: Columnar
-) -> None:
+async def test_last_state_wins_in_whatever_order_it_comes(pool: Pool, outbox: Outbox, columnar: Columnar) -> None:
     store = AssessmentStore(pool)
     stored = await store.create(FEEDBACK)
     for number in range(5):
@@ -102,9 +96,7 @@ async def test_last_state_wins_in_whatever_order_it_comes(
     assert [(row["value"], row["value_number"]) for row in await rows(columnar)] == [("4", 4.0)]
 
 
-async def test_deleted_assessment_disappears_and_stays_away(
-    pool: Pool, outbox: Outbox, columnar: Columnar
-) -> None:
+async def test_deleted_assessment_disappears_and_stays_away(pool: Pool, outbox: Outbox, columnar: Columnar) -> None:
     store = AssessmentStore(pool)
     stored = await store.create(FEEDBACK)
     kept = await store.create(replace(FEEDBACK, name="kept"))
@@ -120,16 +112,12 @@ async def test_delivered_twice_counts_once(pool: Pool, outbox: Outbox, columnar:
     await AssessmentStore(pool).create(FEEDBACK)
     await pool.execute("CREATE TABLE again AS SELECT relation, payload FROM tracestone.outbox")
     await outbox.deliver(100)
-    await pool.execute(
-        "INSERT INTO tracestone.outbox (relation, payload) SELECT relation, payload FROM again"
-    )
+    await pool.execute("INSERT INTO tracestone.outbox (relation, payload) SELECT relation, payload FROM again")
     await outbox.deliver(100)
     assert len(await rows(columnar)) == 1
 
 
-async def test_several_at_once_deliver_each_row_and_leave_none(
-    pool: Pool, outbox: Outbox, columnar: Columnar
-) -> None:
+async def test_several_at_once_deliver_each_row_and_leave_none(pool: Pool, outbox: Outbox, columnar: Columnar) -> None:
     store = AssessmentStore(pool)
     for number in range(40):
         await store.create(replace(FEEDBACK, name=f"n{number}"))

@@ -78,9 +78,7 @@ def read_change(fields: Fields, mask: Any) -> AssessmentChange:
     """What the update mask selects from the assessment. Raises Invalid."""
     if not isinstance(mask, str) or not mask.strip():
         raise Invalid("update_mask", "is required, as a comma-separated list of fields")
-    paths = {
-        re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", path.strip()) for path in mask.split(",")
-    }
+    paths = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", path.strip()) for path in mask.split(",")}
     fixed = paths - {"assessment_name", "feedback", "expectation", "rationale", "metadata"}
     if fixed:
         raise Invalid("update_mask", f"{min(fixed)[:100]!r} cannot be updated")
@@ -129,9 +127,7 @@ def _read_expectation(fields: Fields) -> Any:
     if serialized is None:
         return fields.anything("value")
     if serialized.text("serialization_format") != _JSON_FORMAT:
-        raise Invalid(
-            "assessment.expectation.serialized_value.serialization_format", f"must be {_JSON_FORMAT}"
-        )
+        raise Invalid("assessment.expectation.serialized_value.serialization_format", f"must be {_JSON_FORMAT}")
     return wire.parse_json(serialized.text("value"), "assessment.expectation.serialized_value.value")
 
 

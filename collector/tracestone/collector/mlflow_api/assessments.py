@@ -6,17 +6,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tracestone.collector.mlflow_api import assessment_wire, wire
-from tracestone.collector.mlflow_api.traces import TraceReader
 from tracestone.schema.errors import Invalid
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.spans import SpanStore
 
 
 class Assessments:
     """Assessments over HTTP. A new one takes its experiment from the trace, which must exist."""
 
-    def __init__(
-        self, spans: TraceReader, assessments: AssessmentStore, barrier: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, spans: SpanStore, assessments: AssessmentStore, barrier: Callable[[], Awaitable[None]]) -> None:
         self._spans = spans
         self._assessments = assessments
         self._barrier = barrier
@@ -28,9 +26,7 @@ class Assessments:
         if fields is None:
             raise Invalid("assessment", "is required")
         experiment_id = await self._experiment_of(trace_id)
-        created = await self._assessments.create(
-            assessment_wire.read_new_assessment(fields, trace_id, experiment_id)
-        )
+        created = await self._assessments.create(assessment_wire.read_new_assessment(fields, trace_id, experiment_id))
         return JSONResponse({"assessment": assessment_wire.assessment_json(created)})
 
     async def get(self, request: Request) -> Response:
@@ -45,9 +41,7 @@ class Assessments:
         if fields is None:
             raise Invalid("assessment", "is required")
         change = assessment_wire.read_change(fields, body.anything("update_mask"))
-        changed = await self._assessments.update(
-            _trace_id(request), request.path_params["assessment_id"], change
-        )
+        changed = await self._assessments.update(_trace_id(request), request.path_params["assessment_id"], change)
         return JSONResponse({"assessment": assessment_wire.assessment_json(changed)})
 
     async def delete(self, request: Request) -> Response:
@@ -58,13 +52,13 @@ class Assessments:
         return JSONResponse({})
 
     async def _experiment_of(self, trace_id: str) -> int:
-        trace = await self._spans.trace(trace_id)
-        if trace is None:
+        info = await self._spans.info(trace_id)
+        if info is None:
             await self._barrier()
-            trace = await self._spans.trace(trace_id)
-        if trace is None:
+            info = await self._spans.info(trace_id)
+        if info is None:
             raise wire.no_trace(trace_id)
-        return trace.info.experiment_id
+        return info.experiment_id
 
 
 def _trace_id(request: Request) -> str:

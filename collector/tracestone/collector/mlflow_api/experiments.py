@@ -91,9 +91,7 @@ class Experiments:
     async def update(self, request: Request) -> Response:
         """POST experiments/update: a new name."""
         fields = await wire.read_body(request)
-        await self._experiments.rename(
-            wire.read_experiment_id(fields), fields.text("new_name", required=True)
-        )
+        await self._experiments.rename(wire.read_experiment_id(fields), fields.text("new_name", required=True))
         return JSONResponse({})
 
     async def delete(self, request: Request) -> Response:
@@ -169,9 +167,7 @@ def _read_token(token: str) -> int:
     if not token:
         return 0
     try:
-        offset = cast(dict[Literal["offset"], Any], json.loads(base64.b64decode(token, validate=True)))[
-            "offset"
-        ]
+        offset = cast(dict[Literal["offset"], Any], json.loads(base64.b64decode(token, validate=True)))["offset"]
     except (ValueError, KeyError, TypeError):
         offset = None
     if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 2**31:

@@ -13,9 +13,10 @@ from starlette.routing import Route
 from tracestone.collector.mlflow_api import errors
 from tracestone.collector.mlflow_api.assessments import Assessments
 from tracestone.collector.mlflow_api.experiments import Experiments
-from tracestone.collector.mlflow_api.traces import TraceReader, Traces
+from tracestone.collector.mlflow_api.traces import Traces
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.spans import SpanStore
 
 EMULATED_VERSION = "3.17.2"
 """The MLflow whose behaviour this is; its client asks once per process and remembers the answer."""
@@ -30,7 +31,7 @@ class Deps:
 
     experiments: ExperimentStore
     assessments: AssessmentStore
-    spans: TraceReader
+    spans: SpanStore
     barrier: Callable[[], Awaitable[None]]
 
 

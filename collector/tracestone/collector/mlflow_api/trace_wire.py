@@ -120,7 +120,7 @@ def _link(link: SpanLink) -> dict[str, Any]:
 def _with_mlflow_names(span: Span) -> dict[str, Any]:
     derived: dict[str, Any] = {}
     if span.span_type:
-        derived[_SPAN_TYPE] = span.span_type
+        derived[_SPAN_TYPE] = "CHAT_MODEL" if span.operation == "chat" else span.span_type.upper()
     if span.input:
         derived[_SPAN_INPUTS] = _parsed(span.input)
     if span.output:

@@ -3,94 +3,86 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tracestone.collector.mlflow_api import trace_wire, wire
-from tracestone.schema.errors import Invalid
+from tracestone.schema.errors import Invalid, TooLarge
 from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.traces import Trace
+from tracestone.schema.stores.spans import SpanStore
+from tracestone.schema.traces import Trace, TraceInfo
 
 MAX_BATCH = 100
-
-
-class TraceReader(Protocol):
-    """What the handlers need of the span store."""
-
-    async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
-        """A trace by its hex id, or None. Raises StorageDown."""
+MAX_BATCH_SPANS = 100_000
 
 
 class Traces:
     """Traces over HTTP."""
 
-    def __init__(
-        self, spans: TraceReader, assessments: AssessmentStore, barrier: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, spans: SpanStore, assessments: AssessmentStore, barrier: Callable[[], Awaitable[None]]) -> None:
         self._spans = spans
         self._assessments = assessments
         self._barrier = barrier
 
     async def info(self, request: Request) -> Response:
         """GET traces/{trace_id}: GetTraceInfoV3."""
-        trace = await self._read(request.path_params["trace_id"])
-        assessments = await self._assessments.by_trace(trace.info.trace_id)
-        return JSONResponse({"trace": {"trace_info": trace_wire.trace_info_json(trace.info, assessments)}})
+        trace_id = wire.read_trace_id(request.path_params["trace_id"])
+        await self._barrier()
+        info = await self._spans.info(trace_id)
+        if info is None:
+            raise wire.no_trace(trace_id)
+        assessments = await self._assessments.by_trace(trace_id)
+        return JSONResponse({"trace": {"trace_info": trace_wire.trace_info_json(info, assessments)}})
 
     async def get(self, request: Request) -> Response:
         """GET traces/get: one trace with its spans."""
-        trace = await self._read(wire.read_query(request).text("trace_id", required=True))
-        assessments = await self._assessments.by_trace(trace.info.trace_id)
+        trace_id = wire.read_trace_id(wire.read_query(request).text("trace_id", required=True))
+        await self._barrier()
+        trace = await self._spans.trace(trace_id)
+        if trace is None:
+            raise wire.no_trace(trace_id)
+        assessments = await self._assessments.by_trace(trace_id)
         return await _large(lambda: {"trace": trace_wire.trace_json(trace, assessments)})
 
     async def batch_get(self, request: Request) -> Response:
         """GET traces/batchGet: several traces with their spans; those that do not exist are left out."""
         fields = wire.read_query(request, lists=frozenset({"trace_ids", "experiment_ids"}))
-        found = await self._read_all(fields)
-        assessments = await self._assessments.by_traces([trace.info.trace_id for trace in found])
+        infos = await self._infos(fields)
+        traces = await self._spans_of(infos)
+        assessments = await self._assessments.by_traces([info.trace_id for info in infos])
         return await _large(
             lambda: {
-                "traces": [
-                    trace_wire.trace_json(trace, assessments.get(trace.info.trace_id, ())) for trace in found
-                ]
+                "traces": [trace_wire.trace_json(trace, assessments.get(trace.info.trace_id, ())) for trace in traces]
             }
         )
 
     async def batch_get_infos(self, request: Request) -> Response:
         """POST traces/batchGetInfos: several traces without their spans."""
-        found = await self._read_all(await wire.read_body(request))
-        assessments = await self._assessments.by_traces([trace.info.trace_id for trace in found])
+        infos = await self._infos(await wire.read_body(request))
+        assessments = await self._assessments.by_traces([info.trace_id for info in infos])
         return await _large(
             lambda: {
-                "trace_infos": [
-                    trace_wire.trace_info_json(trace.info, assessments.get(trace.info.trace_id, ()))
-                    for trace in found
-                ]
+                "trace_infos": [trace_wire.trace_info_json(info, assessments.get(info.trace_id, ())) for info in infos]
             }
         )
 
-    async def _read(self, given_id: str) -> Trace:
-        trace_id = wire.read_trace_id(given_id)
-        await self._barrier()
-        trace = await self._spans.trace(trace_id)
-        if trace is None:
-            raise wire.no_trace(trace_id)
-        return trace
-
-    async def _read_all(self, fields: wire.Fields) -> list[Trace]:
+    async def _infos(self, fields: wire.Fields) -> list[TraceInfo]:
         trace_ids = list(dict.fromkeys(wire.read_trace_id(text) for text in fields.texts("trace_ids")))
         if len(trace_ids) > MAX_BATCH:
             raise Invalid("trace_ids", f"may hold at most {MAX_BATCH}")
         allowed = _experiments(fields.texts("experiment_ids"))
         await self._barrier()
-        found = []
-        for trace_id in trace_ids:
-            trace = await self._spans.trace(trace_id)
-            if trace is not None and (not allowed or trace.info.experiment_id in allowed):
-                found.append(trace)
-        return found
+        found = [await self._spans.info(trace_id) for trace_id in trace_ids]
+        return [info for info in found if info is not None and (not allowed or info.experiment_id in allowed)]
+
+    async def _spans_of(self, infos: Sequence[TraceInfo]) -> list[Trace]:
+        """The traces with their spans. Raises TooLarge before one answer would fill the memory."""
+        if sum(info.span_count for info in infos) > MAX_BATCH_SPANS:
+            raise TooLarge(f"These traces have over {MAX_BATCH_SPANS} spans together; ask for fewer at a time")
+        found = [await self._spans.trace(info.trace_id, info.experiment_id) for info in infos]
+        return [trace for trace in found if trace is not None]
 
 
 def _experiments(texts: Sequence[str]) -> set[int]:

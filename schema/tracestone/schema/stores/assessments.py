@@ -31,9 +31,7 @@ class AssessmentStore:
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 if ready.trace_id:
-                    present = await connection.fetchval(
-                        self._sql["count_of_trace"], ready.trace_id, MAX_PER_TRACE
-                    )
+                    present = await connection.fetchval(self._sql["count_of_trace"], ready.trace_id, MAX_PER_TRACE)
                     if present >= MAX_PER_TRACE:
                         raise Invalid(
                             "assessment",
@@ -109,9 +107,7 @@ class AssessmentStore:
                 if row is None:
                     return False
                 if row["overrides"]:
-                    await connection.execute(
-                        self._sql["revalidate"], row["overrides"], trace_id, clock.now_ms()
-                    )
+                    await connection.execute(self._sql["revalidate"], row["overrides"], trace_id, clock.now_ms())
                 return True
 
     async def by_trace(self, trace_id: str) -> list[Assessment]:

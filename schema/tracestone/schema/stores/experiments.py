@@ -91,9 +91,7 @@ class ExperimentStore:
         kept = dict(tags or {})
         _check_tags(kept)
         with storage_errors():
-            row = await self._pool.fetchrow(
-                self._sql["create"], name, artifact_location, clock.now_ms(), kept
-            )
+            row = await self._pool.fetchrow(self._sql["create"], name, artifact_location, clock.now_ms(), kept)
         if row is None:
             raise Conflict(f"Experiment '{name}' already exists")
         return _experiment(row)
@@ -171,9 +169,7 @@ class ExperimentStore:
     async def _find_or_create(self, name: str) -> int | None:
         found = await self._pool.fetchval(self._sql["id_by_name"], name)
         if found is None:
-            found = await self._pool.fetchval(
-                self._sql["create_within"], name, clock.now_ms(), self._max_experiments
-            )
+            found = await self._pool.fetchval(self._sql["create_within"], name, clock.now_ms(), self._max_experiments)
         if found is None:  # another process was faster, or the bound is reached
             found = await self._pool.fetchval(self._sql["id_by_name"], name)
         return found if found is None else int(found)
@@ -195,9 +191,7 @@ class ExperimentStore:
                     raise NotFound(f"No {before} experiment with id={experiment_id} exists")
                 await connection.execute(self._sql["set_stage"], experiment_id, after, clock.now_ms())
 
-    async def _lock(
-        self, connection: Connection, experiment_id: int, *, must_be_active: bool = False
-    ) -> Experiment:
+    async def _lock(self, connection: Connection, experiment_id: int, *, must_be_active: bool = False) -> Experiment:
         row = await connection.fetchrow(self._sql["lock"], _int32(experiment_id))
         if row is None:
             raise _unknown(experiment_id)

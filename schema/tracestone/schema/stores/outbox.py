@@ -75,9 +75,7 @@ class Outbox:
 
     async def _insert_into(self, table: str, rows: list[dict[str, Any]]) -> None:
         payload = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-        await self._columnar.insert_bytes(
-            table, payload, "JSONEachRow", {"date_time_input_format": "best_effort"}
-        )
+        await self._columnar.insert_bytes(table, payload, "JSONEachRow", {"date_time_input_format": "best_effort"})
 
 
 def _assessment_row(payload: Mapping[str, Any]) -> dict[str, Any]:
