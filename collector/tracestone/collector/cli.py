@@ -80,6 +80,18 @@ def config(config_file: Path | None, **flags: Any) -> None:
     click.echo(yaml.safe_dump(shown(_settings(flags, config_file)), sort_keys=False), nl=False)
 
 
+@main.command()
+@settings_options
+@click.option("--format", "fmt", type=click.Choice(["table", "json", "csv", "parquet"]), default="table")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answer.")
+@click.argument("statement")
+def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None, **flags: Any) -> None:
+    """Run one SQL STATEMENT, read-only; `-` reads it from standard input. See docs/sql.md."""
+    from tracestone.collector.sql_cli import run_sql
+
+    sys.exit(run_sql(statement, _settings(flags, config_file), fmt, output))
+
+
 def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
     try:
         settings = load(flags, config_file)
