@@ -55,9 +55,7 @@ def test_system_instructions_take_the_default_role() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["", "hello", "[]", "[1]", '{"a": 1}', '[{"a": 1}]', "[" * 100_000, '{"messages": 3}']
-)
+@pytest.mark.parametrize("text", ["", "hello", "[]", "[1]", '{"a": 1}', '[{"a": 1}]', "[" * 100_000, '{"messages": 3}'])
 def test_anything_else_is_no_chat(text: str) -> None:
     assert parse(text) == ()
 

@@ -46,11 +46,7 @@ def test_a_chain_of_thousands_does_not_recurse() -> None:
 ids = st.integers(0, 12).map(str)
 
 
-@given(
-    st.lists(
-        st.tuples(ids, ids, st.integers(0, 50), st.integers(-5, 50)), max_size=12, unique_by=lambda t: t[0]
-    )
-)
+@given(st.lists(st.tuples(ids, ids, st.integers(0, 50), st.integers(-5, 50)), max_size=12, unique_by=lambda t: t[0]))
 def test_every_span_is_shown_once_and_inside(spans) -> None:
     found = rows([outline(*span) for span in spans])
     assert sorted(row.span.span_id for row in found) == sorted(span[0] for span in spans)

@@ -108,9 +108,7 @@ class SpanDetail:
     cut: bool
 
 
-def describe(
-    span: Span, trace_start_ns: int, assessments: Sequence[Assessment], *, whole: bool = False
-) -> SpanDetail:
+def describe(span: Span, trace_start_ns: int, assessments: Sequence[Assessment], *, whole: bool = False) -> SpanDetail:
     """A span for its pane, or `whole` for its own page."""
     knife = _Knife(WHOLE if whole else PANE)
     sections, documents = _contents(span, knife)

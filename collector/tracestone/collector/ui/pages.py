@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from tracestone.schema.stores.spans import SpanStore
-
 from tracestone.collector.ui import detail, timeline
 from tracestone.collector.ui import format as fmt
 from tracestone.collector.ui.detail import SpanDetail
@@ -24,6 +22,7 @@ from tracestone.schema.stores.pages import (
     SessionSummary,
     TraceFilter,
 )
+from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import TraceInfo
 
 PAGE_ROWS = 50
@@ -218,9 +217,7 @@ async def sessions(deps: Deps, experiment_id: int, older: Place | None) -> Sessi
         experiment_id=experiment_id,
         sessions=shown,
         first_href=base if older else "",
-        older_href=f"{base}?{urlencode({'before': f'{last.last_seen_ns}-{last.session_id}'})}"
-        if last
-        else "",
+        older_href=f"{base}?{urlencode({'before': f'{last.last_seen_ns}-{last.session_id}'})}" if last else "",
         now_ns=clock.now_ns(),
     )
 
@@ -228,9 +225,7 @@ async def sessions(deps: Deps, experiment_id: int, older: Place | None) -> Sessi
 async def session(deps: Deps, experiment_id: int, session_id: str) -> SessionPage:
     """Raises NotFound and StorageDown."""
     store = PageStore(deps.columnar)
-    found = await store.traces_older(
-        experiment_id, SESSION_TURNS + 1, Place(), TraceFilter(session_id=session_id)
-    )
+    found = await store.traces_older(experiment_id, SESSION_TURNS + 1, Place(), TraceFilter(session_id=session_id))
     if not found:
         raise NotFound("This session has no traces.")
     sessions_crumb = Crumb("Sessions", f"/experiments/{experiment_id}/sessions")
@@ -259,9 +254,7 @@ async def trace(deps: Deps, experiment_id: int, trace_id: str, span_id: str) -> 
     """The trace with one span open, the first root when `span_id` is "". Raises NotFound and StorageDown."""
     info = await trace_info(deps, trace_id, experiment_id)
     store = PageStore(deps.columnar)
-    outline, assessments = await asyncio.gather(
-        store.outline(info, MAX_SPANS), deps.assessments.by_trace(trace_id)
-    )
+    outline, assessments = await asyncio.gather(store.outline(info, MAX_SPANS), deps.assessments.by_trace(trace_id))
     rows = timeline.rows(outline)
     by_span = _by_span(assessments)
     chosen = span_id or (rows[0].span.span_id if rows else "")
@@ -320,15 +313,13 @@ def score(assessment: Assessment) -> Score:
     value = assessment.value
     text = fmt.number(value) if isinstance(value, float) else value_text(value)
     tone = {"true": "yes", "yes": "yes", "false": "no", "no": "no"}.get(text.lower(), "plain")
-    return Score(
-        assessment.name, fmt.one_line(text, 24), tone, fmt.one_line(f"{by}: {assessment.rationale}", 300)
-    )
+    return Score(assessment.name, fmt.one_line(text, 24), tone, fmt.one_line(f"{by}: {assessment.rationale}", 300))
 
 
 async def _describe(
     deps: Deps, info: TraceInfo, span_id: str, assessments: Sequence[Assessment], *, whole: bool
 ) -> SpanDetail:
-    found = await deps.spans.span(info, span_id)
+    found = await deps.spans.span(info.experiment_id, info.trace_id, span_id)
     if found is None:
         raise NotFound(f"The trace {info.trace_id} has no span {span_id}.")
     # On a thread: messages of megabytes are parsed.

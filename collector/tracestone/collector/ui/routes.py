@@ -122,9 +122,7 @@ def _answering(endpoint: Endpoint) -> Endpoint:
             return await _message(400, "This address cannot be used", str(error))
         except Unavailable as error:
             logger.warning("page not served", extra={"path": request.url.path, "reason": str(error)})
-            response = await _message(
-                503, "Not available just now", f"{error}. Please try again in a moment."
-            )
+            response = await _message(503, "Not available just now", f"{error}. Please try again in a moment.")
             response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
             return response
 

@@ -122,8 +122,6 @@ class PageStore:
             "outline",
             experiment_id=info.experiment_id,
             trace_id=info.trace_id,
-            start_ns=info.start_time_ns,
-            end_ns=info.end_time_ns,
             limit=limit,
         )
         return tuple(SpanOutline(**row) for row in rows)

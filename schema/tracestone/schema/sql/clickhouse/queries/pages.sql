@@ -43,8 +43,8 @@ SELECT
     toUnixTimestamp64Nano(last_seen) AS last_seen_ns
 FROM traces
 WHERE experiment_id = {experiment_id:UInt32}
-  AND start_time <= fromUnixTimestamp64Nano({start_ns:Int64})
-  AND (start_time, trace_id) < (fromUnixTimestamp64Nano({start_ns:Int64}), {trace_id:String})
+  AND start_time <= fromUnixTimestamp64Nano({start_ns:Int64}, 'UTC')
+  AND (start_time, trace_id) < (fromUnixTimestamp64Nano({start_ns:Int64}, 'UTC'), {trace_id:String})
   AND ({state:String} = '' OR state = {state:String})
   AND ({name:String} = '' OR positionCaseInsensitiveUTF8(root_name, {name:String}) > 0)
   AND ({session_id:String} = '' OR session_id = {session_id:String})
@@ -62,8 +62,8 @@ SELECT
     toUnixTimestamp64Nano(last_seen) AS last_seen_ns
 FROM traces
 WHERE experiment_id = {experiment_id:UInt32}
-  AND start_time >= fromUnixTimestamp64Nano({start_ns:Int64})
-  AND (start_time, trace_id) > (fromUnixTimestamp64Nano({start_ns:Int64}), {trace_id:String})
+  AND start_time >= fromUnixTimestamp64Nano({start_ns:Int64}, 'UTC')
+  AND (start_time, trace_id) > (fromUnixTimestamp64Nano({start_ns:Int64}, 'UTC'), {trace_id:String})
   AND ({state:String} = '' OR state = {state:String})
   AND ({name:String} = '' OR positionCaseInsensitiveUTF8(root_name, {name:String}) > 0)
   AND ({session_id:String} = '' OR session_id = {session_id:String})
@@ -78,7 +78,7 @@ SELECT
     toUnixTimestamp64Nano(last_seen) AS last_seen_ns
 FROM sessions
 WHERE experiment_id = {experiment_id:UInt32}
-  AND (last_seen, session_id) < (fromUnixTimestamp64Nano({last_seen_ns:Int64}), {session_id:String})
+  AND (last_seen, session_id) < (fromUnixTimestamp64Nano({last_seen_ns:Int64}, 'UTC'), {session_id:String})
 ORDER BY last_seen DESC, session_id DESC
 LIMIT {limit:UInt32}
 
@@ -92,7 +92,8 @@ SELECT
 FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
   AND trace_id = {trace_id:String}
-  AND start_time >= fromUnixTimestamp64Nano({start_ns:Int64})
-  AND start_time <= fromUnixTimestamp64Nano({end_ns:Int64})
+  AND toStartOfMinute(start_time) IN (
+      SELECT minute FROM trace_minutes
+      WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
 ORDER BY start_time, span_id
 LIMIT {limit:UInt32}
