@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import httpx
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -63,6 +64,14 @@ async def store_trace(columnar: Columnar, experiment_id: int = 0) -> StoredTrace
     await store.insert(_length(len(body)) + body, batch)
     await store.refresh_traces([batch])
     return StoredTrace(f"{root.trace_id:032x}", f"{root.span_id:016x}", experiment_id)
+
+
+def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None:
+    """Asserts that an answer is this error of MLflow's, and that its message has these words."""
+    assert (answer.status_code, answer.json()["error_code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/json"
+    for word in words:
+        assert word in answer.json()["message"]
 
 
 def _recorded() -> tuple[ReadableSpan, ...]:

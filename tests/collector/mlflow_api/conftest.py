@@ -2,22 +2,55 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import httpx
 import pytest_asyncio
 
 from support.mlflow_server import StoredTrace, mlflow_server, real_deps, store_trace
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.engines.postgres import Pool, open_pool
+from tracestone.schema.migrate import migrate
+
+SHARED = "shared_mlflow_api"
 
 
 @pytest_asyncio.fixture
 async def api(pool: Pool, columnar: Columnar) -> AsyncIterator[httpx.AsyncClient]:
-    """A plain HTTP client of the API."""
+    """A plain HTTP client of the API, on stores of the test's own."""
     async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
         yield client
 
 
 @pytest_asyncio.fixture
 async def stored_trace(columnar: Columnar) -> StoredTrace:
-    """A trace in the Default experiment."""
+    """A trace in the Default experiment of `api`."""
     return await store_trace(columnar)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared(postgres_server: str, chdb_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, StoredTrace]]:
+    """An API and a trace for all tests that change nothing."""
+    admin = await asyncpg.connect(postgres_server)
+    await admin.execute(f'CREATE DATABASE "{SHARED}"')
+    await admin.close()
+    pool = await open_pool(postgres_server.replace("/postgres?", f"/{SHARED}?"))
+    columnar = Columnar(chdb_url, database=SHARED)
+    await columnar.open()
+    await migrate(pool, columnar)
+    trace = await store_trace(columnar)
+    async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
+        yield client, trace
+    await pool.close()
+    await columnar.close()
+
+
+@pytest_asyncio.fixture
+async def shared_api(shared: tuple[httpx.AsyncClient, StoredTrace]) -> httpx.AsyncClient:
+    """A plain HTTP client of the API; only for what is refused or only reads."""
+    return shared[0]
+
+
+@pytest_asyncio.fixture
+async def shared_trace(shared: tuple[httpx.AsyncClient, StoredTrace]) -> StoredTrace:
+    """A trace in the Default experiment of `shared_api`, without assessments."""
+    return shared[1]

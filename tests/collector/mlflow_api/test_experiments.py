@@ -5,6 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from support.mlflow_server import refused
+
 BASE = "/api/2.0/mlflow/experiments"
 
 
@@ -12,13 +14,6 @@ async def created(api: httpx.AsyncClient, name: str, **fields: Any) -> str:
     answer = await api.post(f"{BASE}/create", json={"name": name, **fields})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["experiment_id"])
-
-
-def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None:
-    assert (answer.status_code, answer.json()["error_code"]) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/json"
-    for word in words:
-        assert word in answer.json()["message"]
 
 
 async def test_shape_of_an_experiment(api: httpx.AsyncClient) -> None:
@@ -36,8 +31,8 @@ async def test_shape_of_an_experiment(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["/api", "/ajax-api"])
-async def test_both_prefixes(api: httpx.AsyncClient, prefix: str) -> None:
-    answer = await api.get(f"{prefix}/2.0/mlflow/experiments/get", params={"experiment_id": "0"})
+async def test_both_prefixes(shared_api: httpx.AsyncClient, prefix: str) -> None:
+    answer = await shared_api.get(f"{prefix}/2.0/mlflow/experiments/get", params={"experiment_id": "0"})
     assert answer.json()["experiment"]["name"] == "Default"
 
 
@@ -90,8 +85,8 @@ async def test_search_with_get(api: httpx.AsyncClient) -> None:
         ({"filter": ["name"]}, "filter"),
     ],
 )
-async def test_bad_search_names_the_field(api: httpx.AsyncClient, question: dict[str, Any], words: str) -> None:
-    refused(await api.post(f"{BASE}/search", json=question), 400, "INVALID_PARAMETER_VALUE", words)
+async def test_bad_search_names_the_field(shared_api: httpx.AsyncClient, question: dict[str, Any], words: str) -> None:
+    refused(await shared_api.post(f"{BASE}/search", json=question), 400, "INVALID_PARAMETER_VALUE", words)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +110,13 @@ async def test_bad_search_names_the_field(api: httpx.AsyncClient, question: dict
     ],
 )
 async def test_refusals(
-    api: httpx.AsyncClient, path: str, body: dict[str, Any], status: int, code: str, words: str
+    shared_api: httpx.AsyncClient, path: str, body: dict[str, Any], status: int, code: str, words: str
 ) -> None:
-    refused(await api.post(f"{BASE}/{path}", json=body), status, code, words)
+    refused(await shared_api.post(f"{BASE}/{path}", json=body), status, code, words)
 
 
-async def test_unknown_experiment_by_name(api: httpx.AsyncClient) -> None:
-    answer = await api.get(f"{BASE}/get-by-name", params={"experiment_name": "no such"})
+async def test_unknown_experiment_by_name(shared_api: httpx.AsyncClient) -> None:
+    answer = await shared_api.get(f"{BASE}/get-by-name", params={"experiment_name": "no such"})
     refused(answer, 404, "RESOURCE_DOES_NOT_EXIST", "no such")
 
 
@@ -140,30 +135,30 @@ async def test_unknown_experiment_by_name(api: httpx.AsyncClient) -> None:
         (b'{"name": ' + b"9" * 5000 + b"}", ""),
     ],
 )
-async def test_body_that_cannot_be_read(api: httpx.AsyncClient, body: bytes, words: str) -> None:
-    refused(await api.post(f"{BASE}/create", content=body), 400, "INVALID_PARAMETER_VALUE", words)
+async def test_body_that_cannot_be_read(shared_api: httpx.AsyncClient, body: bytes, words: str) -> None:
+    refused(await shared_api.post(f"{BASE}/create", content=body), 400, "INVALID_PARAMETER_VALUE", words)
 
 
-async def test_query_that_cannot_be_stored(api: httpx.AsyncClient) -> None:
-    answer = await api.get(f"{BASE}/get-by-name?experiment_name=a%00b")
+async def test_query_that_cannot_be_stored(shared_api: httpx.AsyncClient) -> None:
+    answer = await shared_api.get(f"{BASE}/get-by-name?experiment_name=a%00b")
     refused(answer, 400, "INVALID_PARAMETER_VALUE", "U+0000")
-    answer = await api.get(f"{BASE}/get-by-name", params={"experiment_name": "x" * 20_001})
+    answer = await shared_api.get(f"{BASE}/get-by-name", params={"experiment_name": "x" * 20_001})
     refused(answer, 400, "INVALID_PARAMETER_VALUE", "experiment_name")
 
 
-async def test_body_over_the_limit(api: httpx.AsyncClient) -> None:
-    answer = await api.post(f"{BASE}/create", content=b"x" * (4 * 1024 * 1024 + 1))
+async def test_body_over_the_limit(shared_api: httpx.AsyncClient) -> None:
+    answer = await shared_api.post(f"{BASE}/create", content=b"x" * (4 * 1024 * 1024 + 1))
     refused(answer, 413, "INVALID_PARAMETER_VALUE", "4194304")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["/api/2.0/mlflow/runs/create", "/ajax-api/3.0/nothing", "/api/"])
-async def test_unknown_endpoint(api: httpx.AsyncClient, method: str, path: str) -> None:
-    refused(await api.request(method, path), 404, "ENDPOINT_NOT_FOUND", method, path)
+async def test_unknown_endpoint(shared_api: httpx.AsyncClient, method: str, path: str) -> None:
+    refused(await shared_api.request(method, path), 404, "ENDPOINT_NOT_FOUND", method, path)
 
 
-async def test_version(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/version")
+async def test_version(shared_api: httpx.AsyncClient) -> None:
+    answer = await shared_api.get("/version")
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.text == "3.17.2"
 
