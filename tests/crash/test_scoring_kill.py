@@ -18,7 +18,7 @@ from tracestone.schema.stores.scorers import ScorerStore
 
 TESTS = Path(__file__).parents[1]
 KILLS = 8
-EACH = 60
+EACH = 10
 MIGRATE = """\
 import asyncio, sys
 from tracestone.schema.engines.columnar import Columnar
@@ -43,7 +43,7 @@ async def test_every_trace_has_one_verdict_after_kills(
 ) -> None:
     where = [postgres_url, f"chdb://{tmp_path}/clickhouse", "crash"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    subprocess.run([sys.executable, "-c", MIGRATE, *where], check=True, env=environment)
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", MIGRATE, *where], check=True, env=environment)
     scorers = ScorerStore(pool)
     for name in ("way", "failed"):
         kind, parameters = ("regex_match", {"pattern": "on its way"}) if name == "way" else ("error", {})
@@ -81,6 +81,6 @@ async def test_every_trace_has_one_verdict_after_kills(
 
 async def _until_all_are_scored(pool: Pool) -> None:
     wanted = 2 * (KILLS + 1) * EACH
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(200):
         while await pool.fetchval("SELECT count(*) FROM assessments") < wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
