@@ -81,7 +81,7 @@ class Mirror:
             last_round = self._stopping.is_set()
             self._heard.clear()
             try:
-                while await self._outbox.deliver(_BATCH) == _BATCH:
+                while await self._outbox.deliver(_BATCH):
                     pass
             except StorageDown as error:
                 self._report(str(error))

@@ -13,6 +13,8 @@ Kind = Literal["feedback", "expectation"]
 SOURCE_TYPES = frozenset({"HUMAN", "LLM_JUDGE", "CODE", "SOURCE_TYPE_UNSPECIFIED"})
 MAX_NAME_CHARACTERS = 250
 MAX_METADATA_CHARACTERS = 64 * 1024
+MAX_TEXT_CHARACTERS = 256 * 1024
+"""Of the value as text, the rationale, and each part of the error."""
 
 _AS_NUMBER = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _INT64_MAX = 2**63 - 1
@@ -73,6 +75,7 @@ class Assessment:
             raise Invalid("source_type", f"must be one of {', '.join(sorted(SOURCE_TYPES))}")
         if sum(len(key) + len(value) for key, value in self.metadata.items()) > MAX_METADATA_CHARACTERS:
             raise Invalid("metadata", f"is over {MAX_METADATA_CHARACTERS} characters")
+        self._check_lengths()
 
     def _check_target(self) -> None:
         given = (bool(self.trace_id), bool(self.span_id), bool(self.session_id))
@@ -85,6 +88,18 @@ class Assessment:
             raise Invalid("target_type", "must be span, trace or session")
         if given != wanted:
             raise Invalid("target_type", f"{self.target_type} does not agree with trace_id, span_id and session_id")
+
+    def _check_lengths(self) -> None:
+        error = self.error or AssessmentError("")
+        texts = {
+            "value": value_text(self.value),
+            "rationale": self.rationale,
+            "source_id": self.source_id,
+            "error": max(error.code, error.message, error.stack, key=len),
+        }
+        for name, text in texts.items():
+            if len(text) > MAX_TEXT_CHARACTERS:
+                raise Invalid(name, f"is over {MAX_TEXT_CHARACTERS} characters")
 
     def _check_verdict(self) -> None:
         if self.kind not in ("feedback", "expectation"):

@@ -126,6 +126,16 @@ async def test_several_at_once_deliver_each_row_and_leave_none(pool: Pool, outbo
     assert len(await rows(columnar)) == 40
 
 
+async def test_a_delivery_is_bounded_in_bytes(pool: Pool, outbox: Outbox) -> None:
+    await outbox.deliver(100)
+    store = AssessmentStore(pool)
+    for _ in range(5):
+        await store.create(replace(FEEDBACK, rationale="x" * 10_000))
+    assert await outbox.deliver(100, limit_bytes=25_000) == 3
+    assert await outbox.deliver(100, limit_bytes=1) == 1, "a row over the limit still goes, alone"
+    assert (await outbox.backlog()).rows == 1
+
+
 async def test_change_and_outbox_commit_together(pool: Pool, outbox: Outbox) -> None:
     await outbox.deliver(100)
     async with pool.acquire() as connection:

@@ -36,14 +36,14 @@ class Outbox:
         self._columnar = columnar
         self._sql = sqlfiles.queries("postgres", "outbox")
 
-    async def deliver(self, limit: int) -> int:
-        """Delivers the oldest `limit` rows that are due; returns how many there were, refused ones included.
+    async def deliver(self, limit: int, limit_bytes: int = 16 * 1024 * 1024) -> int:
+        """Delivers the oldest rows that are due, bounded in number and size; returns how many, refused included.
 
         Raises StorageDown when either store is away; then nothing was taken off the queue.
         """
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                claimed = await connection.fetch(self._sql["claim"], limit)
+                claimed = await connection.fetch(self._sql["claim"], limit, limit_bytes)
                 refused = await self._insert(claimed)
                 for row_id, reason in refused.items():
                     await connection.execute(self._sql["refused"], row_id, reason)

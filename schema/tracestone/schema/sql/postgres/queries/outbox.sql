@@ -1,7 +1,13 @@
 -- name: claim
--- The oldest rows that are due, locked until the transaction ends; rows another mirror holds are passed over.
-SELECT id, relation, payload FROM tracestone.outbox
-WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+-- The oldest $1 rows that are due, or as many as start within $2 bytes, locked until the transaction ends; rows
+-- another mirror holds are passed over.
+WITH due AS (
+    SELECT id, relation, payload FROM tracestone.outbox
+    WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT *, sum(octet_length(payload::text)) OVER (ORDER BY id) - octet_length(payload::text) AS bytes_before FROM due
+)
+SELECT id, relation, payload FROM sized WHERE bytes_before < $2 ORDER BY id
 
 -- name: delivered
 -- Rows that are in ClickHouse.
