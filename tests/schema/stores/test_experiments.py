@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from tracestone.schema import clock
 from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.errors import Conflict, Invalid, NotFound, StorageDown
 from tracestone.schema.experiments import MAX_TAGS, ExperimentOrder
@@ -210,13 +211,29 @@ async def test_renamed_experiment_leaves_its_name_free(store: ExperimentStore) -
     assert await store.resolve("old svc") == first
 
 
-async def test_postgres_away(postgres_url: str, pool: Pool) -> None:
+async def test_postgres_away(postgres_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = await open_pool(postgres_url)
     store = ExperimentStore(lost, 100)
     known = await store.resolve("known")
     await lost.close()
+    assert store.cached("known") == known
+    real = clock.monotonic
+    monkeypatch.setattr(clock, "monotonic", lambda: real() + 120)
+    assert store.cached("known") is None, "the cache forgets, so that a rename elsewhere is noticed"
     assert await store.resolve("known") == known
+    assert store.cached("known") == known, "while Postgres is away, asking it once a minute is enough"
     with pytest.raises(StorageDown):
         await store.resolve("unknown")
     with pytest.raises(StorageDown):
         await store.get(0)
+
+
+async def test_rename_by_another_process_is_noticed(
+    postgres_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = ExperimentStore(pool, 100), ExperimentStore(pool, 100)
+    first = await here.resolve("svc")
+    await elsewhere.rename(first, "old svc")
+    real = clock.monotonic
+    monkeypatch.setattr(clock, "monotonic", lambda: real() + 120)
+    assert await here.resolve("svc") not in (first, 0)

@@ -53,7 +53,7 @@ class ExperimentStore:
             earlier = self._names.get_expired(usable)
             if earlier is None:
                 raise
-            return earlier
+            found = earlier
         if found is None:
             self._warn()
             found = DEFAULT_EXPERIMENT_ID
