@@ -1,5 +1,6 @@
 """What a start makes of a damaged log. Each test damages a closed log in one way."""
 
+import errno
 import json
 import random
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from support.disk import SimulatedDisk
 from support.wal import FOLDER, crash, drain, opened, segments
 from tracestone.collector.wal.frames import FRAME_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES
 from tracestone.collector.wal.recovery import Log, open_log
-from tracestone.schema.errors import StartRefused
+from tracestone.schema.errors import StartRefused, StorageDown
 
 RECORD_BYTES = 1000
 FRAME_BYTES = FRAME_OVERHEAD_BYTES + 2 + RECORD_BYTES  # two bytes of varint
@@ -141,9 +142,7 @@ async def test_a_torn_tail_is_cut(left: int) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content.__setitem__(
-            slice(frame_at(2), None), random.Random(1).randbytes(FRAME_BYTES)
-        ),
+        lambda content: content.__setitem__(slice(frame_at(2), None), random.Random(1).randbytes(FRAME_BYTES)),
         zero(frame_at(2), FRAME_BYTES),
         zero(frame_at(2) + 40, FRAME_BYTES - 40),
         lambda content: content.extend(bytes(5000)),
@@ -312,6 +311,42 @@ async def test_a_batch_that_lost_a_part_comes_under_another_name() -> None:
     await log.close()
 
 
+async def test_a_frame_that_a_killed_process_left_unsynced_is_durable_before_it_is_read() -> None:
+    for seed in range(10):
+        disk = SimulatedDisk()
+        await written(disk, 2)
+        log = opened(disk)
+        await log.writer.append(b"a")
+        disk.fail = {"sync": errno.EIO, "truncate": errno.EIO, "remove": errno.EIO}
+        with pytest.raises(StorageDown):
+            await log.writer.append(b"b")
+        await crash(log, disk)
+        log = opened(disk)
+        batches = [await log.reader.next(1 << 20, 0) for _ in range(2)]
+        assert batches[1].payload == b"\x01a\x01b"  # b was refused, and is whole: it counts
+        await crash(log, disk, random.Random(seed))
+        log = opened(disk)
+        assert [await log.reader.next(1 << 20, 0) for _ in range(2)] == batches
+        await log.close()
+
+
+async def test_a_consumed_segment_that_comes_back_is_not_read_and_nothing_is_missing() -> None:
+    disk = SimulatedDisk()
+    await written(disk)
+    log = opened(disk)
+    first, content = segments(disk)[0], bytes(disk.content(segments(disk)[0]))
+    for _ in range(2):
+        batch = await log.reader.next(1 << 20, 0)
+        await log.reader.acknowledge(batch.end)
+    await log.close()
+    disk.write_at(disk.create(first), content, 0)
+    disk.kill()
+    log = opened(disk)
+    assert log.recovered.missing_bytes == 0
+    assert await numbers(log) == [6, 7, 8]
+    await log.close()
+
+
 async def test_every_byte_that_is_damaged_costs_at_most_its_segment() -> None:
     """Any one byte of any segment: nothing is invented, nothing before or in other segments is lost."""
     dice = random.Random(3)
@@ -342,9 +377,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(operation: str) -> None:
     disk = SimulatedDisk()
     disk.fail[operation] = 13
-    with pytest.raises(
-        StartRefused, match="The write-ahead log in /log cannot be opened: Permission denied."
-    ):
+    with pytest.raises(StartRefused, match="The write-ahead log in /log cannot be opened: Permission denied."):
         opened(disk)
     assert disk.open_handles() == 0
 

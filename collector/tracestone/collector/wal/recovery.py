@@ -243,7 +243,8 @@ class _Recovery:
         stated = None
         if successor is not None and isinstance(successor.header, frames.SegmentHeader):
             stated = max(successor.header.previous_end, file.start)
-            self.recovered.missing_bytes += max(0, stated - file.end)
+            # A consumed segment may come back after a power cut, one deleted after it not: nothing is missing.
+            self.recovered.missing_bytes += max(0, stated - max(file.end, self._acknowledged))
             segment.end = min(stated, file.end)
         if isinstance(file.header, str) and stated != file.start:
             return self._damaged(segment, Damage(file.first, file.header))
