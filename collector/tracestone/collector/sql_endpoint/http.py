@@ -3,10 +3,11 @@
     GET  /?query=SELECT …            POST / with the statement as its body, or after the one in the URL
     GET  /ping, /replicas_status     "Ok."
 
-URL parameters: `query`, `database`, `default_format`, `query_id`, `param_<name>` (values of `{name:Type}`),
-and settings (see `limits`). Headers: `X-ClickHouse-Database`, `X-ClickHouse-Format`, `Accept-Encoding` (gzip,
-lz4, when `enable_http_compression=1`). There are no accounts yet: a user and password are accepted and not
-looked at. An error's body is `Code: N. DB::Exception: …`, its code also in `X-ClickHouse-Exception-Code`.
+URL parameters: `query`, `database`, `default_format`, `query_id`, `client_protocol_version`, `param_<name>`
+(values of `{name:Type}`), and settings (see `limits`). Headers: `X-ClickHouse-Database`,
+`X-ClickHouse-Format`, `Accept-Encoding` (gzip, lz4, when `enable_http_compression=1`). There are no accounts
+yet: a user and password are accepted and not looked at. An error's body is `Code: N. DB::Exception: …`, its
+code also in `X-ClickHouse-Exception-Code`.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from starlette.routing import Route
 
 from tracestone.collector.sql_endpoint.formdata import fields
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
+from tracestone.collector.sql_endpoint.native import framed
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused, http_status
 from tracestone.collector.sql_endpoint.statements import Statement, Statements
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
@@ -95,6 +97,8 @@ async def _answer(request: Request, statements: Statements) -> Response:
         headers["X-ClickHouse-Timezone"] = engine.timezone
         answer = await _unless_gone(request, statements, statement)
         body = answer.body
+        if answer.format == "Native":
+            body = await asyncio.to_thread(framed, body, _revision(request))
         encoding = _encoding(request)
         if encoding:
             body = await asyncio.to_thread(_COMPRESSORS[encoding], body)
@@ -192,6 +196,11 @@ def _encoding(request: Request) -> str:
     return ""
 
 
+def _revision(request: Request) -> int:
+    given = request.query_params.get("client_protocol_version", "0")
+    return int(given) if given.isdecimal() and len(given) < 10 else 0
+
+
 def _failed(message: str, code: int, headers: Mapping[str, str]) -> Response:
     retry = {"Retry-After": "1"} if code == Kind.TOO_MANY_SIMULTANEOUS_QUERIES.value else {}
     return PlainTextResponse(
@@ -214,4 +223,5 @@ def _summary(answer: Answer) -> str:
 
 
 def _query_id(given: str) -> str:
-    return given if given and len(given) <= 128 and given.isascii() and given.isprintable() else str(uuid.uuid4())
+    printable = given.isascii() and given.isprintable()
+    return given if given and len(given) <= 128 and printable else str(uuid.uuid4())

@@ -15,6 +15,7 @@ class Kind(Enum):
     BAD_ARGUMENTS = 36
     UNKNOWN_TYPE_OF_QUERY = 78
     UNKNOWN_DATABASE = 81
+    NOT_IMPLEMENTED = 48
     SYNTAX_ERROR = 62
     UNKNOWN_FORMAT = 73
     UNKNOWN_SETTING = 115
@@ -67,7 +68,7 @@ _BAD_REQUEST = frozenset(
 )
 _NOT_FOUND = frozenset({46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 152, 336, 511})
 _OTHERS = {
-    48: 501,
+    Kind.NOT_IMPLEMENTED.value: 501,
     76: 503,
     159: 408,
     Kind.TOO_MANY_SIMULTANEOUS_QUERIES.value: 503,

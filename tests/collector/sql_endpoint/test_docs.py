@@ -1,0 +1,78 @@
+"""Every query of docs/sql.md runs over stored spans, and says what the page promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support.telemetry import export_request, otlp_span, store
+from tracestone.collector.sql_endpoint.statements import Statement, Statements
+from tracestone.schema import clock
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.settings import Settings
+from tracestone.schema.stores.spans import SpanStore
+
+PAGE = (Path(__file__).parents[3] / "docs" / "sql.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def test_the_page_has_queries() -> None:
+    assert len(QUERIES) >= 7
+
+
+async def fill(columnar: Columnar) -> None:
+    """One trace with a chat, a tool that fails, and a judge's verdict."""
+    start = clock.now_ns() - 10**9
+    chat = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.response.model": "m",
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.request.temperature": 0.5,
+    }
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search", "error.type": "timeout"}
+    request = export_request(
+        otlp_span(1, 1, start_ns=start, name="agent"),
+        otlp_span(1, 2, 1, start_ns=start, name="chat m", attributes=chat),
+        otlp_span(1, 3, 1, start_ns=start, name="execute_tool search", error="no answer", attributes=tool),
+    )
+    await store(SpanStore(columnar), request, 0)
+    verdict = {
+        "assessment_id": "a-1",
+        "target_type": "trace",
+        "trace_id": f"{1:032x}",
+        "name": "polite",
+        "kind": "feedback",
+        "value": "true",
+        "value_number": 1.0,
+        "source_type": "LLM_JUDGE",
+        "probability": 0.5,
+        "valid": True,
+    }
+    await columnar.insert_rows("assessment_rows", list(verdict), [list(verdict.values())])
+
+
+async def test_every_query_of_the_page_finds_something(columnar: Columnar) -> None:
+    await fill(columnar)
+    statements = Statements(Settings(), columnar)
+    for query in QUERIES:
+        answer = await statements.run(Statement(query, default_format="JSONEachRow"))
+        assert answer.body, query
+    await statements.close()
+
+
+@pytest.mark.parametrize("table", ["spans", "traces", "sessions", "assessments", "experiments"])
+async def test_a_table_of_the_page_exists(columnar: Columnar, table: str) -> None:
+    assert f"| `{table}` |" in PAGE
+    statements = Statements(Settings(), columnar)
+    answer = await statements.run(Statement(f"DESCRIBE {table}"))
+    await statements.close()
+    assert b"experiment_id" in answer.body
+
+
+def test_the_limits_of_the_page_are_the_defaults() -> None:
+    settings = Settings()
+    assert f"| `sql_max_seconds` | {settings.sql_max_seconds} s |" in PAGE
+    assert f"| `sql_max_memory_bytes` | {settings.sql_max_memory_bytes >> 30} GiB |" in PAGE
+    assert f"| `sql_max_rows` | {settings.sql_max_rows:,} |" in PAGE
+    assert f"| `sql_max_answer_bytes` | {settings.sql_max_answer_bytes >> 20} MiB |" in PAGE
+    assert f"| `sql_max_concurrent` | {settings.sql_max_concurrent} |" in PAGE
