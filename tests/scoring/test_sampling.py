@@ -121,7 +121,7 @@ async def test_a_trace_that_goes_on_is_finished_later(columnar: Columnar) -> Non
 
 async def test_a_trace_written_late_is_due_when_it_was_written(columnar: Columnar) -> None:
     """The receiver took it an hour ago, ClickHouse was away until now: no look may have passed it by."""
-    sampler = Sampler(columnar, settle_ms=1000, max_trace_age_ms=3_600_000)
+    sampler = Sampler(columnar, settle_ms=1000, max_trace_age_ms=3_600_000, grace_ms=0)
     looked = Cursor(await sampler.now_ns() - 5 * 10**9)
     await store(columnar, [Row(numbered(1), seen_ago=3600, written_ago=1)])
     answer = await sampler.choose(config(), "prompt", looked, await sampler.now_ns(), [])

@@ -23,7 +23,7 @@ def scorers(pool: Pool) -> ScorerStore:
 def watcher(pool: Pool, columnar: Columnar, **fields: Any) -> Watcher:
     """A watcher for which a trace settles at once and a sweep is always due."""
     times = {"settle_ms": fields.pop("settle_ms", 0), "max_trace_age_ms": fields.pop("age_ms", 1000)}
-    sampler = Sampler(columnar, page=fields.pop("page", 5000), **times)
+    sampler = Sampler(columnar, page=fields.pop("page", 5000), grace_ms=0, **times)
     plain: dict[str, Any] = {"interval_ms": 50, "sweep_seconds": 0, "visibility_lag_seconds": 0}
     return Watcher(ScorerStore(pool), JobStore(pool), sampler, asyncio.Event(), **(plain | fields))
 

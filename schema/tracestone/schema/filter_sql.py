@@ -3,7 +3,7 @@
 It is checked on ClickHouse's own parse (`EXPLAIN AST`), when it is defined and never by a parser of ours: a
 condition is accepted only when every node of the tree is a literal, a column of `traces` or a function of
 the list below. Subqueries, tables, aliases, lambdas, window functions, substitutions and functions that
-reach out, sleep, raise on data or give another answer next time are therefore not refused one by one; they
+reach out, sleep or give another answer next time are therefore not refused one by one; they
 are just not on the list.
 
 It is composed into a statement in one place, `compose`, always as

@@ -51,7 +51,7 @@ class OnlineSetup:
         )
 
     async def experiment_id(self, experiment: int | str | None) -> int | None:
-        """The id an experiment's id or name stands for
+        """The id an experiment's id or name stands for.
 
         A new name is created, as telemetry would. None means all.
         """

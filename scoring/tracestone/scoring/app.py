@@ -13,10 +13,14 @@ from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.run import Runner, TraceReader
+from tracestone.scoring.load import BatchedTraces, TraceReader
+from tracestone.scoring.run import Runner
 from tracestone.scoring.sample import Sampler
 from tracestone.scoring.watch import Watcher
 from tracestone.scoring.worker import Worker
+
+# Within what the whole process has to stop.
+_DRAIN_SECONDS = 2.0
 
 
 class Scoring:
@@ -37,9 +41,11 @@ class Scoring:
         jobs = JobStore(pool)
         woken = asyncio.Event()
         sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
-        runner = Runner(pool, jobs, self._scorers, spans, assessments, self._provider)
+        runner = Runner(pool, jobs, self._scorers, BatchedTraces(spans), assessments, self._provider)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
-        self._worker = Worker(runner, jobs, woken, concurrency=settings.worker_concurrency)
+        self._worker = Worker(
+            runner, jobs, woken, concurrency=settings.worker_concurrency, drain_seconds=_DRAIN_SECONDS
+        )
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 

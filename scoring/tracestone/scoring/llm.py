@@ -24,7 +24,7 @@ from tracestone.schema.stores.jobs import Usage
 MAX_MESSAGE_CHARACTERS = 500
 _LONGEST_WAIT_SECONDS = 3600.0
 _TURNS_UNTIL_QUEUED = 5
-_FLUSH_SECONDS = 2.0
+_FLUSH_SECONDS = 1.0
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _SECRET = re.compile(
     r"(?i)\bbearer\s+[^\s\"',]+"

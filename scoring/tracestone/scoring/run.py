@@ -8,7 +8,6 @@ with an error.
 
 import logging
 import random
-from typing import Protocol
 
 from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.postgres import Pool, storage_errors
@@ -17,8 +16,8 @@ from tracestone.schema.scorers import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Job, JobStore
 from tracestone.schema.stores.scorers import ScorerStore
-from tracestone.schema.traces import Trace
 from tracestone.scoring.llm import Provider
+from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TraceScorer
 from tracestone.scoring.scorers.registry import ready
 from tracestone.scoring.scorers.subject import subject_of
@@ -33,14 +32,6 @@ _LOAD_RETRIES = 3
 _MAX_READY = 256
 
 
-class TraceReader(Protocol):
-    """Where traces are read; `stores.spans.SpanStore` is one."""
-
-    async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
-        """The stored trace with its spans; None when there is none. Raises StorageDown."""
-        ...
-
-
 class Runner:
     """Runs jobs; holds no state between them but scorers made ready."""
 
@@ -49,7 +40,7 @@ class Runner:
         pool: Pool,
         jobs: JobStore,
         scorers: ScorerStore,
-        spans: TraceReader,
+        traces: BatchedTraces,
         assessments: AssessmentStore,
         provider: Provider,
         *,
@@ -58,7 +49,7 @@ class Runner:
         self._pool = pool
         self._jobs = jobs
         self._scorers = scorers
-        self._spans = spans
+        self._traces = traces
         self._assessments = assessments
         self._provider = provider
         self._backoff = backoff_seconds
@@ -87,7 +78,7 @@ class Runner:
     async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
             raise AttemptFailed("WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False)
-        trace = await self._spans.trace(job.trace_id, job.experiment_id)
+        trace = await self._traces.trace(job.experiment_id, job.trace_id)
         if trace is None:
             raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)
         try:

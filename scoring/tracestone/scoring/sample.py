@@ -19,13 +19,15 @@ from tracestone.schema.scorers import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
 _BUCKETS = 2**53
+# A row is stamped when the statement that writes it begins, and readable when it ends: usually sooner than this.
+GRACE_MS = 1000
 # How far the clocks of a collector (last_seen) and of ClickHouse (when a row was written) may be apart.
 _CLOCK_SKEW_NS = 60 * 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One page of chosen traces
+    """One page of chosen traces.
 
     `cursor` is where the next page begins, `more` whether there may be one now.
     """
@@ -48,10 +50,13 @@ def probability(rate: float) -> float:
 class Sampler:
     """Chooses among the traces of one window of due times; see `watch` for what `due` means."""
 
-    def __init__(self, columnar: Columnar, *, settle_ms: int, max_trace_age_ms: int, page: int = 5000) -> None:
+    def __init__(
+        self, columnar: Columnar, *, settle_ms: int, max_trace_age_ms: int, page: int = 5000, grace_ms: int = GRACE_MS
+    ) -> None:
         self._columnar = columnar
         self._settle_ns = settle_ms * 1_000_000
         self._age_ns = max_trace_age_ms * 1_000_000
+        self._grace_ns = grace_ms * 1_000_000
         self._page = page
         self._sql = sqlfiles.queries("clickhouse", "sampling")
 
@@ -72,11 +77,13 @@ class Sampler:
             return Chosen([], max(after, Cursor(until_ns)), False)
         # A row due after t was written after t less the wait, give or take the difference of two clocks.
         longest_wait = self._settle_ns if look == "prompt" else max(self._settle_ns, self._age_ns)
+        longest_wait = max(longest_wait, self._grace_ns)
         rows = await self._columnar.query(
             compose(self._sql["choose"], config.filter),
             {
                 "settle_ns": self._settle_ns,
                 "age_ns": self._age_ns,
+                "grace_ns": self._grace_ns,
                 "prompt": int(look == "prompt"),
                 "after_ns": after.due_ns,
                 "written_after_ns": after.due_ns - longest_wait - _CLOCK_SKEW_NS,

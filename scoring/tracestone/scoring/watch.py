@@ -4,7 +4,7 @@ A trace is finished when its root has ended and nothing came for `settle_ms`, or
 `max_trace_age_ms`. The moment it became so, or became visible to queries if that was later, is when it is
 *due*:
 
-    due = max(last_seen + (complete ? settle : age), moment its row was written)
+    due = max(last_seen + (complete ? settle : age), moment its row was written + a second's grace)
 
 Progress is a cursor over (due, trace id) per configuration, kept in Postgres and moved in the transaction
 that enqueues the chosen traces: a crash repeats a look or does not, and never skips one. A trace that

@@ -25,7 +25,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Usage:
-    """What calls of a model have cost
+    """What calls of a model have cost.
 
     USD and tokens are None while unknown, `calls` counts every call made.
     """
@@ -93,7 +93,7 @@ class LeasedLook:
     async def advance(
         self, cursor: Cursor, scorer_name: str, version: int, targets: Sequence[Target], probability: float
     ) -> int:
-        """Enqueues the targets that have no job and no verdict yet, and moves on
+        """Enqueues the targets that have no job and no verdict yet, and moves on.
 
         Returns how many were new.
         """

@@ -118,7 +118,7 @@ class ScorerStore:
             raise NotFound(f"The scorer {scorer_name} has no online configuration for {where}.")
 
     async def configs(self, scorer_name: str | None = None) -> list[OnlineConfig]:
-        """The configurations of a scorer, or all of them
+        """The configurations of a scorer, or all of them.
 
         Their number is bounded by scorers and experiments.
         """

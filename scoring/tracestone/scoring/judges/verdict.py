@@ -101,7 +101,7 @@ def _value_type(spec: VerdictSpec) -> Any:
 
 
 def _document(text: str) -> Any:
-    """The JSON object in the text
+    """The JSON object in the text.
 
     Models without structured output like to wrap it in prose or a code fence.
     """

@@ -12,7 +12,7 @@ WITH due AS (
             experiment_id, trace_id, complete,
             greatest(
                 toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}),
-                toUnixTimestamp64Nano(version)
+                toUnixTimestamp64Nano(version) + {grace_ns:Int64}
             ) AS due_ns
         FROM trace_rows
         WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})

@@ -2,8 +2,9 @@
 -- In which experiments a trace id has spans.
 SELECT DISTINCT experiment_id FROM trace_minutes WHERE trace_id = {trace_id:String} ORDER BY experiment_id
 
--- name: spans_of_trace
--- All spans of one trace, payloads included, in order of start.
+-- name: spans_of_traces
+-- All spans of some traces of one experiment, payloads included, in order of start. Analysing the view costs far more
+-- than reading a trace, so whoever needs several asks for them together.
 SELECT
     experiment_id, trace_id, span_id, parent_span_id, name, kind, span_type, service_name,
     toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns, duration_ns,
@@ -20,8 +21,8 @@ FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
   AND toStartOfMinute(start_time) IN (
       SELECT minute FROM trace_minutes
-      WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
-  AND trace_id = {trace_id:String}
+      WHERE trace_id IN {trace_ids:Array(String)} AND experiment_id = {experiment_id:UInt32})
+  AND trace_id IN {trace_ids:Array(String)}
   AND ({span_id:String} = '' OR span_id = {span_id:String})
 ORDER BY start_time, span_id
 LIMIT {limit:UInt64}

@@ -1,0 +1,63 @@
+"""Reads the traces of jobs. Those wanted at the same time are read in one query.
+
+Most of what a read costs is the analysis of the view `spans`, whatever the number of traces: one trace takes about
+as long as a hundred. So while one query runs, the requests that come meanwhile wait and make the next one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from tracestone.schema.traces import Trace
+
+# Traces can be large; this many are held at once by one query.
+MOST_AT_ONCE = 16
+
+
+class TraceReader(Protocol):
+    """Where traces are read; `stores.spans.SpanStore` is one."""
+
+    async def traces(self, experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
+        """Some stored traces with their spans, by id; unknown ids are absent. Raises StorageDown."""
+        ...
+
+
+class BatchedTraces:
+    """One query at a time; its owner is the request that finds none running, which then serves those that wait."""
+
+    def __init__(self, reader: TraceReader) -> None:
+        self._reader = reader
+        self._waiting: dict[tuple[int, str], list[asyncio.Future[Trace | None]]] = {}
+        self._reading = asyncio.Lock()
+
+    async def trace(self, experiment_id: int, trace_id: str) -> Trace | None:
+        """A stored trace with its spans; None when there is none. Raises StorageDown."""
+        wanted: asyncio.Future[Trace | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((experiment_id, trace_id), []).append(wanted)
+        # Let the others that were started together ask as well.
+        await asyncio.sleep(0)
+        try:
+            while not wanted.done():
+                async with self._reading:
+                    if not wanted.done():
+                        await self._read(experiment_id)
+        finally:
+            self._forget(experiment_id, trace_id, wanted)
+        return wanted.result()
+
+    async def _read(self, experiment_id: int) -> None:
+        """Answers up to `MOST_AT_ONCE` waiting requests of an experiment, the longest waiting first."""
+        keys = [key for key in self._waiting if key[0] == experiment_id][:MOST_AT_ONCE]
+        found = await self._reader.traces(experiment_id, [trace_id for _, trace_id in keys])
+        for key in keys:
+            for future in self._waiting.pop(key, []):
+                if not future.done():
+                    future.set_result(found.get(key[1]))
+
+    def _forget(self, experiment_id: int, trace_id: str, wanted: asyncio.Future[Trace | None]) -> None:
+        """A request that was cancelled or failed waits no longer."""
+        waiting = self._waiting.get((experiment_id, trace_id), [])
+        if wanted in waiting:
+            waiting.remove(wanted)
+            if not waiting:
+                del self._waiting[(experiment_id, trace_id)]
