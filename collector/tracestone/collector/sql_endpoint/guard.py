@@ -30,66 +30,12 @@ from tracestone.collector.sql_endpoint.allowed import (
     TABLE_FUNCTIONS,
 )
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused
+from tracestone.collector.sql_endpoint.syntax_tree import PARTS, STATEMENTS, Node, children, parse_tree, said
 from tracestone.collector.sql_endpoint.tokens import Parts, Token, split
 
 Parse = Callable[[str], str]
 
-_LINE = re.compile(r"^(?P<indent> *)(?P<kind>[A-Za-z:]+(?: definition)?)(?: (?P<rest>.*))?$")
-_SUFFIX = re.compile(r"(?: \(alias .*\))?(?: \(children \d+\))?$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\x85]")
-_STATEMENTS = {
-    "SelectWithUnionQuery",
-    "SelectIntersectExceptQuery",
-    "SelectQuery",
-    "Explain",
-    "DescribeQuery",
-    "ExistsTableQuery",
-    "ExistsViewQuery",
-    "ExistsDatabaseQuery",
-    "ShowTables",
-    "ShowColumns",
-    "ShowFunctions",
-    "ShowIndexes",
-    "ShowCreateTableQuery",
-    "ShowCreateViewQuery",
-    "ShowCreateDatabaseQuery",
-}
-_PARTS = {
-    "ExpressionList",
-    "Asterisk",
-    "QualifiedAsterisk",
-    "Identifier",
-    "TableIdentifier",
-    "Function",
-    "Literal",
-    "Subquery",
-    "WithElement",
-    "TablesInSelectQuery",
-    "TablesInSelectQueryElement",
-    "TableExpression",
-    "TableJoin",
-    "ArrayJoin",
-    "OrderByElement",
-    "InterpolateElement",
-    "SampleRatio",
-    "WindowDefinition",
-    "WindowListElement",
-    "ColumnsRegexpMatcher",
-    "ColumnsListMatcher",
-    "QualifiedColumnsRegexpMatcher",
-    "QualifiedColumnsListMatcher",
-    "ColumnsTransformerList",
-    "ColumnsApplyTransformer",
-    "ColumnsExceptTransformer",
-    "ColumnsReplaceTransformer",
-    "ColumnsReplaceTransformer::Replacement",
-    "DataType",
-    "EnumDataType",
-    "NameTypePair",
-    "TupleDataType",
-    "Set",
-    *_STATEMENTS,
-}
 _FIRST_WORDS = ("SELECT", "WITH", "FROM", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS")
 _MAX_APPLIED = 50
 _EXPLAINS = {
@@ -138,15 +84,6 @@ class Checked:
     only_settings: bool
 
 
-@dataclass(frozen=True)
-class Node:
-    """One line of the engine's syntax tree."""
-
-    depth: int
-    kind: str
-    name: str
-
-
 class Guard:
     """The rules for one engine and its public database."""
 
@@ -166,7 +103,7 @@ class Guard:
         """
         parts = split(canonical)
         self._check_tokens(parts, parameters)
-        nodes = _nodes(parse(parts.body))
+        nodes = parse_tree(parse(parts.body))
         tables = set()
         for place, node in enumerate(nodes):
             self._check_kind(nodes, place)
@@ -232,17 +169,17 @@ class Guard:
 
     def _check_kind(self, nodes: list[Node], place: int) -> None:
         node = nodes[place]
-        if place == 0 and node.kind not in _STATEMENTS:
-            raise _refused_statement(_said(node))
-        if node.kind not in _PARTS:
-            raise Refused(Kind.READONLY, f"The statement holds {_said(node)}, which this endpoint does not serve")
+        if place == 0 and node.kind not in STATEMENTS:
+            raise _refused_statement(said(node))
+        if node.kind not in PARTS:
+            raise Refused(Kind.READONLY, f"The statement holds {said(node)}, which this endpoint does not serve")
         if node.kind == "Set" and not (place == 1 and nodes[0].kind == "Explain"):
             raise Refused(
                 Kind.SETTING_CONSTRAINT_VIOLATION,
                 "SETTINGS is served only at the end of the whole statement, not inside a part of it",
             )
         if place > 0 and node.kind in ("Explain", "DescribeQuery"):
-            raise Refused(Kind.READONLY, f"{_said(node)} inside another statement is refused")
+            raise Refused(Kind.READONLY, f"{said(node)} inside another statement is refused")
 
     def _check_function(self, nodes: list[Node], place: int) -> None:
         node, lower = nodes[place], nodes[place].name.lower()
@@ -255,7 +192,9 @@ class Guard:
         self._check_name(node.name)
         if lower in _MEMBERSHIP:
             # `x IN name` reads the table `name`; a column's own name has no database in front of it.
-            for child in _children(nodes, place, 2):
+            depth = node.depth + 2
+            arguments = [child for child in children(nodes, place, 2) if child.depth == depth]
+            for child in arguments[1:2]:
                 if child.kind == "Identifier" and "." in child.name:
                     self._check_table(child.name, self.database)
 
@@ -340,31 +279,6 @@ def _allowed_functions(functions: Iterable[Mapping[str, object]]) -> dict[str, b
     return allowed
 
 
-def _nodes(tree: str) -> list[Node]:
-    found = []
-    for line in tree.split("\n"):
-        if not line.strip():
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            raise Refused(Kind.READONLY, "The statement cannot be checked, so it is not run")
-        found.append(Node(len(match["indent"]), match["kind"], _SUFFIX.sub("", match["rest"] or "", count=1)))
-    if not found:
-        raise Refused(Kind.READONLY, "The statement cannot be checked, so it is not run")
-    return found
-
-
-def _children(nodes: list[Node], place: int, levels: int) -> list[Node]:
-    """The nodes below `place`, down to `levels` levels."""
-    below = []
-    for node in nodes[place + 1 :]:
-        if node.depth <= nodes[place].depth:
-            break
-        if node.depth <= nodes[place].depth + levels:
-            below.append(node)
-    return below
-
-
 def _identifier_parameters(found: tuple[Token, ...]) -> list[str]:
     """The names of all `{name:Identifier}`."""
     return [
@@ -386,9 +300,3 @@ def _refused_table_function(name: str) -> Refused:
         Kind.ACCESS_DENIED,
         f"The table function {name} is refused to readers: it is not among those that reach nothing outside",
     )
-
-
-def _said(node: Node) -> str:
-    """A node's kind for a person: InsertQuery is INSERT."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", node.kind.removesuffix("Query")).upper()
-    return words if node.kind != "SYSTEM" else "SYSTEM"
