@@ -93,9 +93,7 @@ def trace_info(**changes: Any) -> TraceInfo:
     return replace(_INFO, **changes)
 
 
-def outline(
-    span_id: str, parent: str = "", start_ms: int = 0, length_ms: int = 10, **changes: Any
-) -> SpanOutline:
+def outline(span_id: str, parent: str = "", start_ms: int = 0, length_ms: int = 10, **changes: Any) -> SpanOutline:
     """A span in a timeline, `start_ms` after START_NS."""
     start = START_NS + start_ms * MS
     plain = SpanOutline(

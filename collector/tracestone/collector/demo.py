@@ -77,9 +77,7 @@ def _work(endpoint: str, stop: threading.Event, pace: float, seed: int) -> None:
         while not stop.is_set():
             number += 1
             if number % 5 == 0:
-                _answer_question(
-                    handbook, rng, rng.choice(dialogues.QUESTIONS), rng.choice(dialogues.PEOPLE)[1]
-                )
+                _answer_question(handbook, rng, rng.choice(dialogues.QUESTIONS), rng.choice(dialogues.PEOPLE)[1])
             else:
                 slot = number % OPEN_CONVERSATIONS
                 if conversations[slot].finished:
@@ -198,14 +196,14 @@ def _take_turn(tracer: Tracer, rng: random.Random, talk: Conversation) -> None:
         "session.id": talk.session_id,
         "gen_ai.conversation.id": talk.session_id,
         "user.id": talk.user_id,
-        "gen_ai.provider.name": "openai",
-        "gen_ai.request.model": talk.model,
         "gen_ai.agent.name": "fernweg-support",
     }
     question = _message("user", {"type": "text", "content": turn.user})
     talk.messages.append(question)
     opening = {
         "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": talk.model,
         "gen_ai.agent.version": "2.4.1",
         "gen_ai.input.messages": _json([question]),
         "gen_ai.system_instructions": _json([{"type": "text", "content": dialogues.SYSTEM_PROMPT}]),
@@ -264,6 +262,8 @@ class AgentRun:
         self.output_tokens += output_tokens
         attributes = {
             "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": self.talk.model,
             "gen_ai.response.model": f"{model}-2025-04-14",
             "gen_ai.response.id": f"chatcmpl-{self.rng.getrandbits(64):016x}",
             "gen_ai.request.temperature": 0.2,
@@ -287,6 +287,8 @@ class AgentRun:
     def _refused(self, step: ModelFailure) -> None:
         attributes = {
             "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": self.talk.model,
             "gen_ai.input.messages": _json(self.talk.messages),
             "server.address": "api.openai.com",
             "http.response.status_code": step.status,
@@ -326,9 +328,7 @@ class AgentRun:
         }
         with self.pen.span("retrieval help-centre", self.root, SpanKind.CLIENT, attributes) as span:
             self.pen.wait(step.seconds * self.rng.uniform(0.5, 2.0))
-            span.add_event(
-                "index.searched", {"candidates": self.rng.randint(40, 90)}, timestamp=self.pen.now_ns
-            )
+            span.add_event("index.searched", {"candidates": self.rng.randint(40, 90)}, timestamp=self.pen.now_ns)
 
 
 def _answer_question(tracer: Tracer, rng: random.Random, question: Question, user_id: str) -> None:

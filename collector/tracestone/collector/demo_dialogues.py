@@ -163,19 +163,14 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
             "Can I still change the delivery address?",
             "The parcel is already with the carrier, so I cannot change the address from here. You can "
             "redirect it to a pick-up point in $city with the carrier's link in your shipping e-mail.",
-            (
-                ToolCall(
-                    "check_redirect", {"order_id": "$order"}, {"possible": False, "pickup_point": True}, 0.4
-                ),
-            ),
+            (ToolCall("check_redirect", {"order_id": "$order"}, {"possible": False, "pickup_point": True}, 0.4),),
         ),
         Turn("Perfect, thank you!", "You're welcome, $name. Enjoy your $item!"),
     ),
     (
         Turn(
             "I'd like to send back the $item from order $order, it's too small.",
-            "No problem, $name. You can return it within 30 days if it is unused. Shall I create the "
-            "label for you?",
+            "No problem, $name. You can return it within 30 days if it is unused. Shall I create the label for you?",
             (
                 Lookup("return policy too small", (_RETURNS, _RETURN_COST, _SIZES)),
                 ToolCall(
@@ -250,8 +245,7 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
         ),
         Turn(
             "Trying again as you said.",
-            "It worked this time: order $order now goes to 12 Mill Lane, $city. It will leave our "
-            "warehouse on $day.",
+            "It worked this time: order $order now goes to 12 Mill Lane, $city. It will leave our warehouse on $day.",
             (
                 ToolCall(
                     "update_address",
@@ -268,9 +262,7 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
             "I understand your anger, $name, and I'm sorry you had to write three times. I have opened an "
             "urgent case and a colleague will call you today before 17:00.",
             (
-                ToolCall(
-                    "lookup_order", {"order_id": "$order"}, {"status": "lost", "item": "$item", "contacts": 3}
-                ),
+                ToolCall("lookup_order", {"order_id": "$order"}, {"status": "lost", "item": "$item", "contacts": 3}),
                 ToolCall("escalate", {"order_id": "$order", "priority": "urgent"}, {"case": "C-$order"}, 0.3),
             ),
         ),
@@ -278,11 +270,7 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
             "I don't want a call, I want my money back. Now.",
             "Of course. The full EUR $price for order $order has been refunded; your bank needs up to ten "
             "working days to show it. I am sorry for the trouble.",
-            (
-                ToolCall(
-                    "refund", {"order_id": "$order", "amount_eur": "$price"}, {"status": "accepted"}, 0.9
-                ),
-            ),
+            (ToolCall("refund", {"order_id": "$order", "amount_eur": "$price"}, {"status": "accepted"}, 0.9),),
         ),
     ),
     (
@@ -354,9 +342,7 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
                     429,
                     recovers=True,
                 ),
-                ToolCall(
-                    "payment_options", {"order_id": "$order"}, {"instalments": [3, 6], "fee_eur": 0}, 0.35
-                ),
+                ToolCall("payment_options", {"order_id": "$order"}, {"instalments": [3, 6], "fee_eur": 0}, 0.35),
             ),
         ),
     ),
@@ -392,13 +378,8 @@ DIALOGUES: tuple[tuple[Turn, ...], ...] = (
     (
         Turn(
             "Do you have the $item in stock in $city?",
-            "Yes, four pieces are on the shelf in $city at EUR $price each. Shall I put one aside until "
-            "$day?",
-            (
-                ToolCall(
-                    "stock", {"item": "$item", "store": "$city"}, {"available": 4, "price_eur": "$price"}, 0.2
-                ),
-            ),
+            "Yes, four pieces are on the shelf in $city at EUR $price each. Shall I put one aside until $day?",
+            (ToolCall("stock", {"item": "$item", "store": "$city"}, {"available": 4, "price_eur": "$price"}, 0.2),),
         ),
         Turn(
             "Yes, put two aside.",
@@ -428,9 +409,7 @@ _EXPENSES = Document(
 _LAPTOP = Document(
     "handbook/it-laptop", 0.82, "A laptop is replaced after four years, or at once when it is defective."
 )
-_PARENTAL = Document(
-    "handbook/parental-leave", 0.85, "Parental leave is 16 weeks at full pay for either parent."
-)
+_PARENTAL = Document("handbook/parental-leave", 0.85, "Parental leave is 16 weeks at full pay for either parent.")
 _REMOTE = Document("handbook/remote", 0.77, "Working from another EU country is possible for 30 days a year.")
 _SALARY = Document(
     "handbook/pay-bands", 0.64, "Pay bands are published for each level; single salaries are confidential."

@@ -54,4 +54,4 @@ def main_app(
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={404: ui_routes.not_found})

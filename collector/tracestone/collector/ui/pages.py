@@ -330,7 +330,8 @@ async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow
     assessments = await deps.assessments.by_traces([info.trace_id for info in infos])
     rows = []
     for info in infos:
-        scores = [score(found) for found in assessments.get(info.trace_id, ()) if found.valid]
+        found = sorted(assessments.get(info.trace_id, ()), key=lambda assessment: assessment.name)
+        scores = [score(assessment) for assessment in found if assessment.valid]
         rows.append(TraceRow(info, tuple(scores[:MAX_CHIPS]), max(len(scores) - MAX_CHIPS, 0)))
     return tuple(rows)
 
