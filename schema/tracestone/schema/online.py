@@ -78,7 +78,7 @@ class OnlineSetup:
             raise Invalid("", "must be an object with name, kind, parameters and online")
         _only(document, _KEYS)
         scorer = await self.define({key: document[key] for key in _KEYS[:3] if key in document})
-        online = document.get("online") or []
+        online = [] if document.get("online") is None else document["online"]
         for request in online if isinstance(online, list) else [online]:
             await self.put(scorer.name, request)
 

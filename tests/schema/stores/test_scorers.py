@@ -146,6 +146,12 @@ async def test_the_setting_is_applied_again_without_a_trace(setup: OnlineSetup, 
     assert len(before) == 3
 
 
+async def test_an_empty_configuration_means_everything(setup: OnlineSetup) -> None:
+    await setup.apply([{"name": "all", "kind": "error", "online": {}}, {"name": "none", "kind": "error"}])
+    [config] = await setup.scorers.configs()
+    assert (config.scorer_name, config.experiment_id, config.sample_rate, config.filter) == ("all", None, 1.0, "")
+
+
 @pytest.mark.parametrize(
     ("document", "field"),
     [
