@@ -31,7 +31,7 @@ SERVED = [
     "SELECT number FROM numbers(3) ORDER BY number WITH FILL FROM 0 TO 5 STEP 1 LIMIT 1 BY number LIMIT 2",
     "SELECT number % 2 AS k, count() FROM numbers(10) GROUP BY GROUPING SETS ((k), ()) ORDER BY k",
     "SELECT * FROM generateSeries(1, 3)",
-    "SELECT count() FROM spans AS a WHERE a.name IN ('chat') AND (a.name, a.span_id) NOT IN (SELECT name, '1' FROM spans)",
+    "SELECT count() FROM spans AS a WHERE a.name IN ('chat') AND (a.name, 1) NOT IN (SELECT name, 1 FROM spans)",
     "SELECT count() FROM spans AS a WHERE a.name NOT IN (a.span_id, 'x')",
     "SELECT * FROM view(SELECT 1 AS x)",
     "SELECT * FROM values('a Int8, b String', (1, 'x'))",

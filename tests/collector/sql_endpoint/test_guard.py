@@ -87,8 +87,9 @@ async def test_the_database_of_a_request_is_checked(endpoint: Endpoint) -> None:
         assert answer.body == b"30\n"
     with pytest.raises(StatementFailed, match="ACCESS_DENIED"):
         await endpoint.statements.run(Statement("SELECT 1", database="other"))
-    with pytest.raises(StatementFailed, match=r"system\.users"):
-        await endpoint.statements.run(Statement("SELECT * FROM users", database="system"))
+    for text in ("SELECT * FROM users", "SELECT 'default' IN users", "EXISTS users", "SHOW COLUMNS FROM users"):
+        with pytest.raises(StatementFailed, match=r"system\.users"):
+            await endpoint.statements.run(Statement(text, database="system"))
 
 
 _QUOTED = re.compile(r"('(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\")")

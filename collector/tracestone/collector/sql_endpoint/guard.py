@@ -108,7 +108,7 @@ class Guard:
         for place, node in enumerate(nodes):
             self._check_kind(nodes, place)
             if node.kind == "Function":
-                self._check_function(nodes, place)
+                self._check_function(nodes, place, database)
             elif node.kind == "TableIdentifier":
                 tables.add(self._check_table(node.name, database))
         self._check_statement(nodes, parts, database)
@@ -181,7 +181,7 @@ class Guard:
         if place > 0 and node.kind in ("Explain", "DescribeQuery"):
             raise Refused(Kind.READONLY, f"{said(node)} inside another statement is refused")
 
-    def _check_function(self, nodes: list[Node], place: int) -> None:
+    def _check_function(self, nodes: list[Node], place: int, database: str) -> None:
         node, lower = nodes[place], nodes[place].name.lower()
         if nodes[place - 1].kind == "TableExpression":
             if lower not in self._allowed_table_functions:
@@ -191,12 +191,13 @@ class Guard:
             raise _refused_table_function(node.name)
         self._check_name(node.name)
         if lower in _MEMBERSHIP:
-            # `x IN name` reads the table `name`; a column's own name has no database in front of it.
+            # `x IN name` reads the table `name`. A bare name may be a column as well, but not when the current
+            # database is the engine's own.
             depth = node.depth + 2
             arguments = [child for child in children(nodes, place, 2) if child.depth == depth]
             for child in arguments[1:2]:
-                if child.kind == "Identifier" and "." in child.name:
-                    self._check_table(child.name, self.database)
+                if child.kind == "Identifier" and ("." in child.name or database != self.database):
+                    self._check_table(child.name, database)
 
     def _check_table(self, name: str, database: str) -> str:
         if _CONTROL.search(name) or any(sign in name for sign in "/\\()"):
