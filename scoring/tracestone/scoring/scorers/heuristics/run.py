@@ -23,4 +23,7 @@ def error(parameters: ErrorFree, subject: Subject) -> Finding:
     if failed is None:
         return Finding(True, "The trace ended in an error.")
     reason = failed.error_type or failed.status_message or "no reason given"
-    return Finding(True, f"{info.error_count} spans ended in an error; the first was {failed.name}: {reason}"[:500])
+    return Finding(
+        True,
+        f"{info.error_count} of {info.span_count} spans ended in an error; the first was {failed.name}: {reason}"[:500],
+    )
