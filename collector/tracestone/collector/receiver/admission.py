@@ -1,17 +1,13 @@
 """Which spans of a request are taken. OTLP says what a valid span is; a bad one never costs a good one.
 
 The common request is answered by the C parser and one look at each span's ids, and its bytes are stored as they came.
-Only a request with an invalid span, a nested value or text that is not UTF-8 is taken apart here.
+Only a request with an invalid span, a nested value or text that is not UTF-8 is taken apart.
 """
 
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-from tracestone.collector.receiver import nested
-from tracestone.protos.ingest.v1.traces_pb2 import Span, Traces
-from tracestone.schema.errors import Invalid
+from tracestone.collector.receiver import incoming
+from tracestone.protos.ingest.v1.traces_pb2 import ResourceSpans, Span, Traces
 
 _ZERO_TRACE_ID = bytes(16)
 _ZERO_SPAN_ID = bytes(8)
@@ -33,27 +29,22 @@ class Admitted:
 
 def admit(data: bytes, *, max_nesting: int) -> Admitted:
     """Decides on a serialised ExportTraceServiceRequest. Raises Invalid when it is not one."""
-    try:
-        request = Traces.FromString(data)
-    except DecodeError as error:
-        raise Invalid("", f"The body is not an ExportTraceServiceRequest in protobuf: {_plain(error)}") from error
-    changed = False
-    if not request.IsInitialized():
-        try:
-            request = nested.rewritten(ExportTraceServiceRequest.FromString(data), max_nesting)
-        except DecodeError as error:
-            raise Invalid("", f"The body is not an ExportTraceServiceRequest in protobuf: {_plain(error)}") from error
-        changed = True
-    total, invalid = _count(request)
+    request = incoming.parsed(data)
+    changed = request is None
+    unreadable = 0
     reason = ""
+    if request is None:
+        request, unreadable, reason = incoming.taken_apart(data, max_nesting)
+    total, invalid = _count(request)
     if invalid:
-        reason = _drop_invalid(request)
+        reason = reason or _first_problem(request)
+        _drop_invalid(request)
         changed = True
     return Admitted(
         data=request.SerializeToString() if changed else data,
         spans=total - invalid,
         resources=tuple(_naming(resource) for resource in request.resource_spans),
-        rejected=invalid,
+        rejected=unreadable + invalid,
         reason=reason,
     )
 
@@ -71,23 +62,25 @@ def _count(request: Traces) -> tuple[int, int]:
     return total, invalid
 
 
-def _drop_invalid(request: Traces) -> str:
-    """Removes invalid spans; says of the first what is wrong with it."""
-    first = ""
+def _first_problem(request: Traces) -> str:
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
-            good = []
             for span in scope.spans:
                 problem = _problem(span)
                 if problem:
-                    first = first or f"span {span.name[:100]!r}: {problem}"
-                else:
-                    good.append(span)
+                    return f"span {span.name[:100]!r}: {problem}"
+    return ""
+
+
+def _drop_invalid(request: Traces) -> None:
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            # Serialised first: a span does not outlive its place in the list.
+            good = [span.SerializeToString() for span in scope.spans if not _problem(span)]
             if len(good) != len(scope.spans):
-                kept = [Span.FromString(span.SerializeToString()) for span in good]
                 del scope.spans[:]
-                scope.spans.extend(kept)
-    return first
+                for data in good:
+                    scope.spans.add().ParseFromString(data)
 
 
 def _problem(span: Span) -> str:
@@ -99,13 +92,9 @@ def _problem(span: Span) -> str:
     return ""
 
 
-def _naming(resource: object) -> dict[str, str]:
+def _naming(resource: ResourceSpans) -> dict[str, str]:
     found = {}
-    for attribute in resource.resource.attributes:  # type: ignore[attr-defined]
+    for attribute in resource.resource.attributes:
         if attribute.key in ("tracestone.experiment", "service.name") and attribute.value.string_value:
             found[attribute.key] = attribute.value.string_value
     return found
-
-
-def _plain(error: DecodeError) -> str:
-    return str(error).split(" with type ")[0] or "it cannot be parsed"

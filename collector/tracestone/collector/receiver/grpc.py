@@ -31,7 +31,7 @@ class GrpcReceiver:
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes)],
             compression=grpc.Compression.NoCompression,
         )
-        handler = grpc.unary_unary_rpc_method_handler(self._export)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler})])
         self.port = port
 
@@ -52,7 +52,7 @@ class GrpcReceiver:
             return status.response(await self._exporter.export(data, _experiment(context)))
         except TracestoneError as error:
             outcome = status.failure(error)
-        except Exception as error:  # noqa: BLE001 - an exception here would become UNKNOWN, which clients do not retry
+        except Exception as error:
             logger.exception("a trace request failed", extra={"action": "export"})
             outcome = status.failure(error)
         await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))

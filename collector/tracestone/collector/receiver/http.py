@@ -40,7 +40,7 @@ class HttpReceiver:
             return Response(status_code=400)
         except TracestoneError as error:
             outcome = status.failure(error)
-        except Exception as error:  # noqa: BLE001 - a 500 would not be retried, and the batch would be lost
+        except Exception as error:
             logger.exception("a trace request failed", extra={"action": "export"})
             outcome = status.failure(error)
         return Response(
