@@ -207,9 +207,8 @@ def _kept(key: str) -> str:
 
 
 def _of_resource(column: str) -> str:
-    keys = "rs.resource.attributes.key"
-    values = "rs.resource.attributes.value.string_value"
-    return _first_text([f"{values}[indexOf({keys}, {_quoted(source.key)})]" for source in _of(column)])
+    values = [f"pairs.value.string_value[indexOf(pairs.key, {_quoted(source.key)})]" for source in _of(column)]
+    return _first_text(values)
 
 
 def _json(value: str) -> str:

@@ -1,0 +1,347 @@
+"""Sends pre-built OTLP requests to a `tracestone up` of its own and reports what ingest costs.
+
+    python bench/ingest.py                                  60 s of 1 KB spans over gRPC, as fast as it takes them
+    python bench/ingest.py --span-bytes 20000 --transport http
+    python bench/ingest.py --rate 10000                     a fixed rate: acknowledgement and freshness at that load
+
+Every request has trace ids of its own. At the end the run waits until all is queryable and compares the counts in
+`spans` and `traces` with what was acknowledged. Rates count acknowledged spans over the time of sending. CPU is taken
+from /proc, per thread: ClickHouse's and the loader's threads are the store, the rest is the receiver.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import uvloop
+from payloads import SPANS_PER_TRACE, Template, template
+
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Sent:
+    """What the senders saw. Latencies in seconds; acknowledged spans and bytes."""
+
+    spans: int = 0
+    data: int = 0
+    refused: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Ports:
+    """Where the process under test listens."""
+
+    grpc: int
+    http: int
+    main: int
+    sql: int
+
+
+def free_ports() -> Ports:
+    """Four ports that are free now."""
+    sockets = [socket.socket() for _ in range(4)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = Ports(*(each.getsockname()[1] for each in sockets))
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Sql:
+    """Questions to the SQL endpoint."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/?"
+
+    def ask(self, statement: str) -> list[list[Any]]:
+        """The rows of an answer."""
+        url = self._url + urllib.parse.urlencode({"query": f"{statement} FORMAT JSONCompact"})
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            rows: list[list[Any]] = json.load(answer)["data"]
+            return rows
+
+
+def cpu_by_thread(pid: int) -> dict[str, float]:
+    """CPU seconds of a process by thread name, the main thread under "main"."""
+    found: dict[str, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            text = (task / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        name = "main" if int(task.name) == pid else text[text.index("(") + 1 : text.rindex(")")]
+        fields = text[text.rindex(")") + 2 :].split()
+        found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / TICK
+    return found
+
+
+def cpu_total(pid: int) -> float:
+    """CPU seconds of a process, ended threads included."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    fields = text[text.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def resident(pid: int) -> int:
+    """Resident memory in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def family(root: int) -> list[int]:
+    """Processes of the run: the one under test and its Postgres."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parent = int(text[text.rindex(")") + 2 :].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    found, queue = [], [root]
+    while queue:
+        pid = queue.pop()
+        found.append(pid)
+        queue.extend(children.get(pid, []))
+    return found
+
+
+class Pace:
+    """Lets `rate` spans a second through, in order; everything when the rate is 0."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._next = time.perf_counter()
+
+    async def turn(self, spans: int) -> None:
+        """Waits until these spans are due."""
+        if not self._rate:
+            return
+        due = self._next
+        self._next = max(due, time.perf_counter() - 1) + spans / self._rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+
+async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sent: Sent, until: float) -> None:
+    """Runs the senders until the clock says stop."""
+    pace = Pace(arguments.rate)
+    rng = np.random.default_rng()
+
+    async def loop(call: Any) -> None:
+        while time.perf_counter() < until:
+            await pace.turn(shape.spans)
+            request = shape.stamp(rng, time.time_ns())
+            while True:
+                began = time.perf_counter()
+                if await call(request):
+                    sent.latencies.append(time.perf_counter() - began)
+                    sent.spans += shape.spans
+                    sent.data += len(request)
+                    break
+                sent.refused += 1
+                await asyncio.sleep(0.2)
+
+    if arguments.transport == "grpc":
+        options = [("grpc.max_send_message_length", 64 << 20)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{ports.grpc}", options=options) as channel:
+            export = channel.unary_unary(EXPORT)
+
+            async def over_grpc(request: bytes) -> bool:
+                try:
+                    return await export(request) == b""
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    return False
+
+            await asyncio.gather(*(loop(over_grpc) for _ in range(arguments.senders)))
+    else:
+        limits = httpx.Limits(max_connections=arguments.senders)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports.http}", limits=limits, timeout=60) as client:
+
+            async def over_http(request: bytes) -> bool:
+                answer = await client.post(
+                    "/v1/traces", content=request, headers={"content-type": "application/x-protobuf"}
+                )
+                if answer.status_code not in (200, 503):
+                    raise RuntimeError(f"HTTP {answer.status_code}: {answer.content[:200]!r}")
+                return answer.status_code == 200
+
+            await asyncio.gather(*(loop(over_http) for _ in range(arguments.senders)))
+
+
+async def probe(ports: Ports, until: float, found: list[float]) -> None:
+    """Freshness: from sending one trace of its own until it can be counted, over and over."""
+    sql = Sql(ports.sql)
+    shape = template(1000, 1, seed=99)
+    rng = np.random.default_rng(99)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        export = channel.unary_unary(EXPORT)
+        while time.perf_counter() < until:
+            request = shape.stamp(rng, time.time_ns())
+            trace_id = bytes(shape.data[shape._ids[0]]).hex()
+            began = time.perf_counter()
+            try:
+                await export(request)
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.2)
+                continue
+            question = f"SELECT sum(span_count) FROM traces WHERE experiment_id = 1 AND trace_id = '{trace_id}'"
+            while True:
+                rows = await asyncio.to_thread(sql.ask, question)
+                if int(rows[0][0]) == SPANS_PER_TRACE:
+                    break
+                if time.perf_counter() - began > 60:
+                    raise RuntimeError("a probe was not found within a minute")
+                await asyncio.sleep(0.02)
+            found.append(time.perf_counter() - began)
+            await asyncio.sleep(0.5)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """A percentile by the nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def wait_ready(process: subprocess.Popen[str]) -> None:
+    """Returns when the process says that it serves."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("tracestone ready"):
+            return
+    raise RuntimeError("tracestone did not start")
+
+
+async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One run; figures by name."""
+    ports = free_ports()
+    command = [
+        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
+        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
+        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
+        *arguments.option,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        await asyncio.to_thread(wait_ready, process)
+        pid = process.pid
+        await asyncio.sleep(3)
+        idle = sum(resident(each) for each in family(pid))
+        shape = template(arguments.span_bytes, max(1, arguments.request_spans // SPANS_PER_TRACE))
+        sent, fresh = Sent(), []
+        before, threads_before, own_before = cpu_total(pid), cpu_by_thread(pid), time.process_time()
+        began = time.perf_counter()
+        until = began + arguments.seconds
+        peak = 0
+
+        async def watch_memory() -> None:
+            nonlocal peak
+            while True:
+                peak = max(peak, sum(resident(each) for each in family(pid)))
+                await asyncio.sleep(1)
+
+        watching = asyncio.create_task(watch_memory())
+        tasks = [send(arguments, ports, shape, sent, until)]
+        if not arguments.no_probe:
+            tasks.append(probe(ports, until, fresh))
+        await asyncio.gather(*tasks)
+        sending = time.perf_counter() - began
+        sql = Sql(ports.sql)
+        expected = sent.spans
+        where = "service_name = 'bench'"
+        extra = len(fresh) * SPANS_PER_TRACE
+        stored = 0
+        while time.perf_counter() < until + 300:
+            stored = int((await asyncio.to_thread(sql.ask, f"SELECT sum(span_count) FROM traces WHERE {where}"))[0][0])
+            if stored >= expected + extra:
+                break
+            await asyncio.sleep(0.25)
+        drained = time.perf_counter() - began
+        spent = cpu_total(pid) - before
+        threads = {
+            name: seconds - threads_before.get(name, 0.0) for name, seconds in cpu_by_thread(pid).items()
+        }
+        generator = time.process_time() - own_before
+        rows = int(sql.ask(f"SELECT count() FROM spans WHERE {where}")[0][0])
+        watching.cancel()
+        disk = sum(path.stat().st_size for path in (folder / "clickhouse").rglob("*") if path.is_file())
+        receiver = threads.get("main", 0.0) + sum(
+            seconds for name, seconds in threads.items() if name.startswith(("grpc", "event_engine", "wal", "iou"))
+        )
+        return {
+            "spans sent": expected,
+            "spans stored": rows - extra,
+            "lost": expected + extra - stored,
+            "doubled": rows - expected - extra,
+            "spans/s acknowledged": expected / sending,
+            "spans/s until queryable": expected / drained,
+            "MB/s acknowledged": sent.data / sending / 1e6,
+            "seconds sending": sending,
+            "seconds until all queryable": drained,
+            "receiver CPU us/span": receiver / expected * 1e6,
+            "store CPU us/span": (spent - receiver) / expected * 1e6,
+            "generator CPU us/span": generator / expected * 1e6,
+            "ack p50 ms": percentile(sent.latencies, 0.5) * 1e3,
+            "ack p99 ms": percentile(sent.latencies, 0.99) * 1e3,
+            "freshness p50 s": percentile(fresh, 0.5),
+            "freshness p99 s": percentile(fresh, 0.99),
+            "freshness probes": len(fresh),
+            "refused and sent again": sent.refused,
+            "idle memory MB": idle / 1e6,
+            "peak memory MB": peak / 1e6,
+            "bytes/span on disk": disk / expected,
+            "threads": {name: round(seconds, 1) for name, seconds in sorted(threads.items(), key=lambda x: -x[1])[:12]},
+        }
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def main() -> None:
+    """Parses the command line, runs, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--span-bytes", type=int, default=1000)
+    parser.add_argument("--request-spans", type=int, default=512)
+    parser.add_argument("--transport", choices=("grpc", "http"), default="grpc")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=0, help="spans a second; 0 is as fast as possible")
+    parser.add_argument("--senders", type=int, default=8)
+    parser.add_argument("--no-probe", action="store_true", help="do not measure freshness beside the load")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--option", action="append", default=[], help="passed on to tracestone up")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="tracestone-bench-"))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            figures = runner.run(measure(arguments, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:30} {value:,.1f}" if isinstance(value, float) else f"{name:30} {value}")
+
+
+if __name__ == "__main__":
+    main()
