@@ -9,6 +9,8 @@ from tracestone.schema.errors import Invalid, TooLarge
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 # Below this, decompressing on the event loop is cheaper than a thread.
 _INLINE_BYTES = 512 * 1024
+_CHUNK_BYTES = 256 * 1024
+_MAX_MEMBERS = 2000
 
 
 async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int) -> bytes:
@@ -22,7 +24,7 @@ async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: i
         if size > limit:
             raise TooLarge(f"The body has more than {limit} bytes.")
         parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
@@ -38,13 +40,28 @@ async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        data = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise Invalid("content-encoding", f"the body is not {encoding} data") from error
-    if len(data) > limit:
-        raise TooLarge(f"The body has more than {limit} bytes after decompression.")
-    if not inflater.eof:
-        raise Invalid("content-encoding", f"the {encoding} data is cut short")
-    return data
+    """Every member of the body, one after the other, as RFC 1952 has it; what follows the first is data too."""
+    view = memoryview(body)
+    parts = []
+    room = limit
+    at = members = 0
+    while at < len(view):
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise Invalid("content-encoding", f"the {encoding} data has more than {_MAX_MEMBERS} members")
+        inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
+        while not inflater.eof:
+            if at == len(view):
+                raise Invalid("content-encoding", f"the {encoding} data is cut short")
+            # In chunks, because what follows a member is copied at its end.
+            chunk = view[at : at + _CHUNK_BYTES]
+            try:
+                data = inflater.decompress(chunk, room + 1)
+            except zlib.error as error:
+                raise Invalid("content-encoding", f"the body is not {encoding} data") from error
+            if len(data) > room:
+                raise TooLarge(f"The body has more than {limit} bytes after decompression.")
+            parts.append(data)
+            room -= len(data)
+            at += len(chunk) - len(inflater.unused_data)
+    return b"".join(parts)

@@ -87,12 +87,10 @@ def _scope(raw: ScopeEnvelope) -> tuple[ScopeSpans, int, str]:
 
 
 def _plain(error: DecodeError) -> str:
-    reason = str(error).rpartition("': ")[2]
-    if "UTF-8" in reason:
+    # The C parser tells bad text from the rest, and no more.
+    if "UTF-8" in str(error):
         return "a text is not UTF-8"
-    if "nesting" in reason or "depth" in reason:
-        return "values are nested too deep"
-    return "the protobuf is corrupt or cut short"
+    return "the protobuf is corrupt, cut short, or holds values nested too deep"
 
 
 def _as_sent() -> type[Traces]:

@@ -1,0 +1,62 @@
+"""What is particular to OTLP over gRPC: limits, compression, unknown services."""
+
+import grpc
+import pytest
+
+from support.running import EXPORT, Running, grpc_export
+from support.telemetry import export_request, otlp_span
+
+START = 1_790_000_000_000_000_000
+
+
+async def _refused(
+    address: str, body: bytes, compression: grpc.Compression = grpc.Compression.NoCompression
+) -> grpc.aio.AioRpcError:
+    async with grpc_export(address, compression) as export:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await export(body)
+    return refused.value
+
+
+def _retried(error: grpc.aio.AioRpcError) -> bool:
+    return any("retryinfo" in str(key).lower() for key, _ in error.trailing_metadata() or ())
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_a_message_over_the_limit(receiver: Running, compression: grpc.Compression) -> None:
+    limit = receiver.collector._settings.max_request_bytes
+    error = await _refused(receiver.grpc_address, bytes(limit + 1), compression)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not _retried(error)
+
+
+async def test_a_gzip_bomb(receiver: Running) -> None:
+    error = await _refused(receiver.grpc_address, bytes(64 * 1024 * 1024), grpc.Compression.Gzip)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not _retried(error)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        EXPORT + "s",
+    ],
+)
+async def test_what_is_not_served_is_unimplemented(receiver: Running, path: str) -> None:
+    async with grpc.aio.insecure_channel(receiver.grpc_address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary(path)(b"")
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_many_requests_on_one_connection(receiver: Running, trace: int) -> None:
+    async with grpc_export(receiver.grpc_address) as export:
+        calls = [
+            export(export_request(otlp_span(trace, number, start_ns=START)).SerializeToString())
+            for number in range(1, 101)
+        ]
+        assert [await call for call in calls] == [b""] * 100
+    (row,) = await receiver.rows("SELECT count() AS n FROM spans WHERE trace_id = {id:String}", id=f"{trace:032x}")
+    assert row["n"] == 100
