@@ -171,8 +171,10 @@ CREATE TABLE IF NOT EXISTS span_rows (
     tags Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     input_preview String CODEC(ZSTD(1)),
     output_preview String CODEC(ZSTD(1)),
-    received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1))
-) ENGINE = ReplacingMergeTree(received_at)
+    received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
+    -- 1 hides an earlier version whose start was in another minute (queries/moved_spans.sql)
+    is_deleted UInt8 CODEC(ZSTD(1))
+) ENGINE = ReplacingMergeTree(received_at, is_deleted)
 PARTITION BY toDate(start_time)
 ORDER BY (experiment_id, toStartOfMinute(start_time), trace_id, span_id)
 SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 10;

@@ -1,0 +1,449 @@
+"""Traces and sessions as computed from spans: exact however the spans arrive (C2)."""
+
+import random
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.internal.encoder import _VarintBytes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from support.engines import fresh_stores
+from support.telemetry import export_request, otlp_span
+from tracestone.protos.ingest.v1.traces_pb2 import Traces
+from tracestone.schema import clock
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.spans import SpanStore
+
+MINUTE = 60_000_000_000
+START = 1_790_000_000_000_000_000 // MINUTE * MINUTE
+MS = 1_000_000
+
+
+@dataclass
+class Store:
+    """ClickHouse, fed as the loader does; batches and trace ids are never used twice."""
+
+    columnar: Columnar
+    spans: SpanStore
+    received_ns: int = field(default_factory=clock.now_ns)
+
+    async def send(self, *requests: Sequence[Span] | ExportTraceServiceRequest, experiment: int = 1) -> str:
+        """One batch of requests, in order; returns its name."""
+        payload = b""
+        for each in requests:
+            request = each if isinstance(each, ExportTraceServiceRequest) else export_request(*each)
+            self.received_ns += 1
+            ours = Traces(
+                experiment_ids=[experiment] * len(request.resource_spans), received_at=self.received_ns
+            ).SerializeToString()
+            record = request.SerializeToString() + ours
+            payload += _VarintBytes(len(record)) + record
+        name = f"test/{secrets.token_hex(8)}"
+        await self.again(payload, name)
+        self.last = payload
+        return name
+
+    async def again(self, payload: bytes, name: str) -> None:
+        """The same batch, as after a crash."""
+        await self.spans.insert(payload, name)
+        await self.spans.refresh_traces([name])
+
+    async def trace(self, number: int) -> dict[str, Any]:
+        """The one row of a trace in `traces`."""
+        rows = await self.columnar.query("SELECT * FROM traces WHERE trace_id = {id:String}", {"id": f"{number:032x}"})
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    async def names(self, number: int) -> list[str]:
+        """The names of a trace's spans in `spans`, in order."""
+        rows = await self.columnar.query(
+            "SELECT name FROM spans WHERE trace_id = {id:String} ORDER BY name", {"id": f"{number:032x}"}
+        )
+        return [row["name"] for row in rows]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def store(postgres_server: str, chdb_url: str) -> AsyncIterator[Store]:
+    """One database for the module."""
+    async with fresh_stores(postgres_server, chdb_url) as (_, columnar):
+        yield Store(columnar, SpanStore(columnar))
+
+
+@pytest.fixture
+def trace() -> int:
+    """The number of a trace that no other test uses."""
+    return secrets.randbits(120) + 1
+
+
+async def test_one_trace_whole(store: Store, trace: int) -> None:
+    await store.send(
+        [
+            otlp_span(
+                trace, 1, start_ns=START, length_ms=500, name="answer", attributes={"session.id": "s", "user.id": "u"}
+            ),
+            otlp_span(
+                trace,
+                2,
+                1,
+                start_ns=START + 100 * MS,
+                length_ms=200,
+                attributes={
+                    "gen_ai.operation.name": "chat",
+                    "gen_ai.request.model": "gpt",
+                    "gen_ai.usage.input_tokens": 7,
+                    "gen_ai.usage.output_tokens": 3,
+                    "llm.cost.total": 0.25,
+                },
+            ),
+            otlp_span(trace, 3, 1, start_ns=START + 400 * MS, length_ms=50, error="tool broke"),
+        ]
+    )
+    row = await store.trace(trace)
+    last_seen = row.pop("last_seen")
+    assert last_seen.timestamp() == pytest.approx(clock.now_ns() / 1e9, abs=60)
+    assert {name: value for name, value in row.items() if name not in ("start_time", "end_time")} == {
+        "experiment_id": 1,
+        "trace_id": f"{trace:032x}",
+        "root_name": "answer",
+        "service_name": "agent",
+        "duration_ns": 500 * MS,
+        "state": "OK",
+        "span_count": 3,
+        "error_count": 1,
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "total_tokens": 10,
+        "cost_total": 0.25,
+        "models": ["gpt"],
+        "session_id": "s",
+        "user_id": "u",
+        "tags": {},
+        "input_preview": "",
+        "output_preview": "",
+        "complete": True,
+    }
+
+
+async def test_states(store: Store, trace: int) -> None:
+    await store.send([otlp_span(trace, 2, 1, start_ns=START, error="child")])
+    assert (await store.trace(trace))["state"] == "IN_PROGRESS"
+    assert not (await store.trace(trace))["complete"]
+    await store.send([otlp_span(trace, 1, start_ns=START)])
+    assert (await store.trace(trace))["state"] == "OK"
+    await store.send([otlp_span(trace, 1, start_ns=START, error="after all")])
+    assert (await store.trace(trace))["state"] == "ERROR"
+    assert (await store.trace(trace))["error_count"] == 2
+
+
+async def test_the_root_comes_last(store: Store, trace: int) -> None:
+    for number in (4, 3, 2):
+        await store.send([otlp_span(trace, number, number - 1, start_ns=START + number * MS, name=f"step {number}")])
+    row = await store.trace(trace)
+    assert (row["root_name"], row["span_count"], row["complete"]) == ("step 2", 3, False)
+    await store.send([otlp_span(trace, 1, start_ns=START, name="root")])
+    row = await store.trace(trace)
+    assert (row["root_name"], row["span_count"], row["complete"]) == ("root", 4, True)
+
+
+async def test_the_same_batch_twice(store: Store, trace: int) -> None:
+    name = await store.send([otlp_span(trace, 1, start_ns=START, attributes={"llm.token_count.prompt": 5})])
+    before = await store.columnar.query("SELECT count() AS n FROM span_rows")
+    await store.again(store.last, name)
+    assert await store.columnar.query("SELECT count() AS n FROM span_rows") == before
+    assert (await store.trace(trace))["input_tokens"] == 5
+
+
+async def test_the_same_request_in_two_batches_and_twice_in_one(store: Store, trace: int) -> None:
+    spans = [otlp_span(trace, 1, start_ns=START, attributes={"llm.token_count.prompt": 5})]
+    await store.send(spans, spans)
+    await store.send(spans)
+    row = await store.trace(trace)
+    assert (row["span_count"], row["input_tokens"]) == (1, 5)
+    assert await store.names(trace) == ["step"]
+
+
+async def test_the_same_span_twice_in_one_request(store: Store, trace: int) -> None:
+    await store.send([otlp_span(trace, 1, start_ns=START), otlp_span(trace, 1, start_ns=START)])
+    assert (await store.trace(trace))["span_count"] == 1
+    assert await store.names(trace) == ["step"]
+
+
+async def test_a_later_version_replaces_the_earlier(store: Store, trace: int) -> None:
+    await store.send([otlp_span(trace, 1, start_ns=START, name="running", attributes={"llm.token_count.prompt": 5})])
+    await store.send([otlp_span(trace, 1, start_ns=START, name="done", attributes={"llm.token_count.prompt": 8})])
+    assert await store.names(trace) == ["done"]
+    row = await store.trace(trace)
+    assert (row["root_name"], row["span_count"], row["input_tokens"]) == ("done", 1, 8)
+
+
+@pytest.mark.parametrize("shift", [MINUTE, -MINUTE, 40 * 24 * 60 * MINUTE, -40 * 24 * 60 * MINUTE])
+async def test_a_later_version_with_another_start_replaces_the_earlier(store: Store, trace: int, shift: int) -> None:
+    """Its minute, even its day, is part of where ClickHouse keeps it."""
+    await store.send(
+        [
+            otlp_span(trace, 1, start_ns=START, name="first", attributes={"llm.token_count.prompt": 5}),
+            otlp_span(trace, 2, 1, start_ns=START, name="child"),
+        ]
+    )
+    await store.send(
+        [otlp_span(trace, 1, start_ns=START + shift, name="second", attributes={"llm.token_count.prompt": 8})]
+    )
+    assert await store.names(trace) == ["child", "second"]
+    row = await store.trace(trace)
+    assert (row["root_name"], row["span_count"], row["input_tokens"]) == ("second", 2, 8)
+    assert row["duration_ns"] == abs(shift) + 100 * MS
+    # And back again: what was hidden must not hide what comes later.
+    await store.send([otlp_span(trace, 1, start_ns=START, name="third")])
+    assert await store.names(trace) == ["child", "third"]
+    assert (await store.trace(trace))["root_name"] == "third"
+    await store.columnar.command("OPTIMIZE TABLE span_rows FINAL")
+    assert await store.names(trace) == ["child", "third"]
+
+
+async def test_two_starts_of_one_span_in_one_request(store: Store, trace: int) -> None:
+    await store.send(
+        [
+            otlp_span(trace, 1, start_ns=START, name="early"),
+            otlp_span(trace, 1, start_ns=START + 5 * MINUTE, name="late"),
+        ]
+    )
+    assert len(await store.names(trace)) == 1
+    assert (await store.trace(trace))["span_count"] == 1
+
+
+async def test_a_span_without_times_sent_again_much_later(store: Store, trace: int) -> None:
+    """Its time is that of its receipt, another one each time."""
+    span = otlp_span(trace, 1, start_ns=START)
+    span.start_time_unix_nano = span.end_time_unix_nano = 0
+    await store.send([span])
+    store.received_ns += 5 * MINUTE
+    await store.send([span])
+    assert await store.names(trace) == ["step"]
+    assert (await store.trace(trace))["span_count"] == 1
+
+
+async def test_one_trace_id_in_two_experiments_is_two_traces(store: Store, trace: int) -> None:
+    await store.send([otlp_span(trace, 1, start_ns=START)], experiment=1)
+    await store.send([otlp_span(trace, 1, start_ns=START), otlp_span(trace, 2, 1, start_ns=START)], experiment=2)
+    rows = await store.columnar.query(
+        "SELECT experiment_id, span_count FROM traces WHERE trace_id = {id:String} ORDER BY experiment_id",
+        {"id": f"{trace:032x}"},
+    )
+    assert [(row["experiment_id"], row["span_count"]) for row in rows] == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "duration"),
+    [
+        (0, START, 0),
+        (START, 0, 0),
+        (START, START - 5, 0),
+        (1, 2, 1),
+        (START, 2**63, 2**63 - START),
+        (START, 2**64 - 1, 2**63 - 1),
+        (2**64 - 1, 2**64 - 1, 0),
+        (2**63 - 1, 2**63, 1),
+    ],
+)
+async def test_times_at_the_edges(store: Store, trace: int, start: int, end: int, duration: int) -> None:
+    span = otlp_span(trace, 1, start_ns=START)
+    span.start_time_unix_nano, span.end_time_unix_nano = start, end
+    await store.send([span, otlp_span(trace, 2, 1, start_ns=START)])
+    rows = await store.columnar.query(
+        "SELECT duration_ns FROM spans WHERE trace_id = {id:String} ORDER BY span_id", {"id": f"{trace:032x}"}
+    )
+    assert [row["duration_ns"] for row in rows] == [duration, 100 * MS]
+    assert (await store.trace(trace))["span_count"] == 2
+
+
+async def test_a_parent_that_repeats_its_childrens_usage_is_not_added(store: Store, trace: int) -> None:
+    usage = {"gen_ai.usage.input_tokens": 30, "gen_ai.usage.output_tokens": 12, "llm.cost.total": 3.0}
+    half = {"gen_ai.usage.input_tokens": 15, "gen_ai.usage.output_tokens": 6, "llm.cost.total": 1.5}
+    await store.send(
+        [
+            otlp_span(trace, 1, start_ns=START, attributes=usage),
+            otlp_span(trace, 2, 1, start_ns=START),
+            otlp_span(trace, 3, 2, start_ns=START, attributes=half),
+            otlp_span(trace, 4, 2, start_ns=START, attributes=half),
+        ]
+    )
+    row = await store.trace(trace)
+    assert (row["input_tokens"], row["output_tokens"], row["total_tokens"], row["cost_total"]) == (30, 12, 42, 3.0)
+
+
+async def test_no_usage_is_missing_and_zero_is_zero(store: Store, trace: int) -> None:
+    await store.send([otlp_span(trace, 1, start_ns=START)])
+    row = await store.trace(trace)
+    assert [row[name] for name in ("input_tokens", "output_tokens", "total_tokens", "cost_total")] == [None] * 4
+    await store.send([otlp_span(trace, 2, 1, start_ns=START, attributes={"gen_ai.usage.input_tokens": 0})])
+    row = await store.trace(trace)
+    assert (row["input_tokens"], row["output_tokens"], row["total_tokens"], row["cost_total"]) == (0, None, 0, None)
+
+
+@pytest.mark.parametrize("parents", [{1: 2, 2: 1}, {1: 1}])
+async def test_spans_in_a_circle_end(store: Store, trace: int, parents: dict[int, int]) -> None:
+    usage = {"gen_ai.usage.input_tokens": 1}
+    await store.send(
+        [otlp_span(trace, child, parent, start_ns=START, attributes=usage) for child, parent in parents.items()]
+    )
+    row = await store.trace(trace)
+    assert (row["span_count"], row["complete"]) == (len(parents), False)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A span of a random tree: `parent` is a number of another, 0 for none; usage may be missing."""
+
+    number: int
+    parent: int
+    start_ms: int
+    usage: int | None
+    error: bool
+
+    def otlp(self, trace: int) -> Span:
+        attributes = {} if self.usage is None else {"gen_ai.usage.input_tokens": self.usage}
+        return otlp_span(
+            trace,
+            self.number,
+            self.parent,
+            start_ns=START + self.start_ms * MS,
+            name=f"span {self.number}",
+            error="broken" if self.error else "",
+            attributes=attributes,
+        )
+
+
+@st.composite
+def _trees(draw: st.DrawFn) -> list[Node]:
+    size = draw(st.integers(1, 14))
+    missing_root = draw(st.booleans())
+    nodes = []
+    for number in range(1, size + 1):
+        parent = 99 if number == 1 and missing_root else draw(st.integers(1, number - 1)) if number > 1 else 0
+        nodes.append(
+            Node(
+                number,
+                parent,
+                draw(st.sampled_from([0, 10, 59_999, 60_000, 150_000])) + number,
+                draw(st.one_of(st.none(), st.integers(0, 50))),
+                draw(st.booleans()),
+            )
+        )
+    return nodes
+
+
+def _recomputed(nodes: list[Node]) -> dict[str, Any]:
+    """The trace's row by a plain reading of the rules."""
+    by_number = {node.number: node for node in nodes}
+
+    def above(node: Node) -> list[int]:
+        found = []
+        while node.parent in by_number:
+            node = by_number[node.parent]
+            found.append(node.number)
+        return found
+
+    with_usage = [node for node in nodes if node.usage is not None]
+    repeated = {number for node in with_usage for number in above(node)}
+    counted = [node.usage for node in with_usage if node.number not in repeated]
+    first = min(nodes, key=lambda node: (node.parent != 0, node.start_ms))
+    complete = any(node.parent == 0 for node in nodes)
+    return {
+        "root_name": f"span {first.number}",
+        "span_count": len(nodes),
+        "error_count": sum(node.error for node in nodes),
+        "input_tokens": sum(number for number in counted if number is not None) if counted else None,
+        "state": ("ERROR" if first.error else "OK") if complete else "IN_PROGRESS",
+        "complete": complete,
+        "duration_ns": (
+            max(node.start_ms for node in nodes) - min(node.start_ms for node in nodes) + 100
+        ) * MS,
+    }  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nodes=_trees(), seed=st.integers(0, 2**32))
+async def test_any_tree_in_any_order(store: Store, nodes: list[Node], seed: int) -> None:
+    """Spans come in random batches, some of them twice, some first in an earlier version with other values."""
+    dice = random.Random(seed)
+    trace = secrets.randbits(120) + 1
+    shuffled = dice.sample(nodes, len(nodes))
+    earlier = [
+        Node(node.number, node.parent, dice.choice([node.start_ms, node.start_ms + 60_000]), 999, not node.error)
+        for node in shuffled
+        if dice.random() < 0.3
+    ]
+    arrivals = [*earlier, *shuffled, *(node for node in shuffled if dice.random() < 0.3)]
+    names = []
+    while arrivals:
+        size = dice.randint(1, len(arrivals))
+        requests = [[node.otlp(trace)] for node in arrivals[:size]]
+        names.append(await store.send(*requests))
+        arrivals = arrivals[size:]
+    if dice.random() < 0.3:
+        await store.spans.refresh_traces(names)
+    row = await store.trace(trace)
+    expected = _recomputed(nodes)
+    assert {name: row[name] for name in expected} == expected
+    assert await store.names(trace) == sorted(f"span {node.number}" for node in nodes)
+
+
+async def test_no_traces_at_all(columnar: Columnar) -> None:
+    for relation in ("spans", "traces", "sessions", "assessments", "experiments"):
+        assert await columnar.query(f"SELECT * FROM {relation}") == []
+        assert await columnar.query(f"SELECT count() AS n FROM {relation}") == [{"n": 0}]
+    await SpanStore(columnar).refresh_traces(["never seen"])
+    assert await SpanStore(columnar).trace("0" * 31 + "1") is None
+
+
+async def test_sessions(store: Store) -> None:
+    session = f"session {secrets.token_hex(4)}"
+    traces = [secrets.randbits(120) + 1 for _ in range(3)]
+    for turn, trace in enumerate(traces):
+        await store.send(
+            [
+                otlp_span(
+                    trace,
+                    1,
+                    99 if turn == 2 else 0,
+                    start_ns=START + turn * MINUTE,
+                    error="no" if turn == 1 else "",
+                    attributes={
+                        "session.id": session,
+                        "user.id": f"user {turn % 2}",
+                        "gen_ai.usage.input_tokens": 10,
+                        "gen_ai.usage.output_tokens": turn,
+                        "llm.cost.total": 0.5,
+                    },
+                )
+            ]
+        )
+    await store.send([otlp_span(secrets.randbits(120), 1, start_ns=START)])
+    (row,) = await store.columnar.query(
+        "SELECT * REPLACE (arraySort(user_ids) AS user_ids, toUnixTimestamp64Nano(first_seen) AS first_seen,"
+        " toUnixTimestamp64Nano(last_seen) AS last_seen) FROM sessions WHERE session_id = {s:String}",
+        {"s": session},
+    )
+    assert row == {
+        "experiment_id": 1,
+        "session_id": session,
+        "user_ids": ["user 0", "user 1"],
+        "turn_count": 2,
+        "trace_count": 3,
+        "error_count": 1,
+        "input_tokens": 30,
+        "output_tokens": 3,
+        "total_tokens": 33,
+        "cost_total": 1.5,
+        "first_seen": START,
+        "last_seen": START + 2 * MINUTE + 100 * MS,
+        "complete": False,
+    }
+    assert await store.columnar.query("SELECT * FROM sessions WHERE session_id = ''") == []
