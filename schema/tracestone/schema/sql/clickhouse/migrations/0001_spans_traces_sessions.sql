@@ -177,7 +177,7 @@ CREATE TABLE IF NOT EXISTS span_rows (
 ) ENGINE = ReplacingMergeTree(received_at, is_deleted)
 PARTITION BY toDate(start_time)
 ORDER BY (experiment_id, toStartOfMinute(start_time), trace_id, span_id)
-SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 10;
+SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 24;
 
 -- Where a trace's spans are: in which experiment and which minutes of `span_rows`.
 CREATE TABLE IF NOT EXISTS trace_minutes (

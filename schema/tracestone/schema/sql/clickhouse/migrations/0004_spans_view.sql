@@ -124,7 +124,7 @@ SELECT
     -- ClickHouse keeps nanoseconds up to the year 2262; a later time is shown as that bound
     fromUnixTimestamp64Nano(toInt64(least(started, 9223286400000000000)), 'UTC') AS start_time,
     fromUnixTimestamp64Nano(toInt64(least(if(end_ns != 0, end_ns, started), 9223286400000000000)), 'UTC') AS end_time,
-    if(end_ns > started, toInt64(least(end_ns - started, 9223372036854775807)), 0) AS duration_ns,
+    if(end_ns > started, toInt64(least(end_ns, 9223372036854775807)) - toInt64(least(started, 9223372036854775807)), 0) AS duration_ns,
     CAST(if(status_code BETWEEN 0 AND 2, status_code, 0), 'Enum8(\'UNSET\' = 0, \'OK\' = 1, \'ERROR\' = 2)') AS status_code,
     status_message,
     trace_state,
