@@ -65,10 +65,16 @@ async def site(columnar: Columnar, pool: Pool) -> AsyncIterator[Site]:
         yield found
 
 
+def _chromium() -> str | None:
+    """The Chromium that is installed; None means Playwright's own (scripts/browser sees to one of the two)."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next((path for path in found if path), None)
+
+
 @pytest_asyncio.fixture
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        found = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        found = await playwright.chromium.launch(executable_path=_chromium(), args=ARGUMENTS)
         yield found
         await found.close()
 

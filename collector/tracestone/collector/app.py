@@ -114,8 +114,9 @@ class Collector:
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
             readers = sql_app(settings, self._columnar)
-            self._stack.push_async_callback(readers.state.statements.close)
             sql = await self._serve(HttpServer(readers, host=settings.host, port=settings.sql_port, name="sql"))
+            # Runs before the server's own stop, so that a long statement does not hold it up.
+            self._stack.push_async_callback(readers.state.statements.close)
             self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
         grpc = GrpcReceiver(
             exporter,

@@ -42,13 +42,17 @@ class Settings(BaseSettings):
         None, description="Postgres, as postgresql://user:password@host/db. Unset: a private server inside data_dir."
     )
 
-    max_request_bytes: int = Field(64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression.")
+    max_request_bytes: int = Field(
+        64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression."
+    )
     max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
     max_experiments: int = Field(10_000, ge=1, description="Experiments that telemetry may create by naming them.")
 
-    wal_max_bytes: int = Field(4 * GIB, ge=MIB, description="Bound of the write-ahead log; beyond it senders must retry.")
+    wal_max_bytes: int = Field(
+        4 * GIB, ge=MIB, description="Bound of the write-ahead log; beyond it senders must retry."
+    )
     wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024, description="Size at which a log segment is closed.")
-    batch_max_bytes: int = Field(16 * MIB, ge=1024, description="Size at which the loader closes a batch.")
+    batch_max_bytes: int = Field(32 * MIB, ge=1024, description="Size at which the loader closes a batch.")
     batch_max_age_ms: int = Field(250, ge=1, description="Age at which the loader closes a batch.")
     read_wait_ms: int = Field(5000, ge=0, description="How long a read waits for what this process acknowledged.")
 
@@ -59,16 +63,23 @@ class Settings(BaseSettings):
     sql_max_concurrent: int = Field(4, ge=1, description="SQL statements of readers that run at once.")
 
     watch_interval_ms: int = Field(1000, ge=50, description="How often finished traces are looked for.")
-    settle_ms: int = Field(5000, ge=0, description="A trace is finished when its root has ended and nothing came for this long.")
+    settle_ms: int = Field(
+        5000, ge=0, description="A trace is finished when its root has ended and nothing came for this long."
+    )
     max_trace_age_ms: int = Field(
-        3_600_000, ge=1000, description="A trace whose root never ended counts as finished after this long without news."
+        3_600_000,
+        ge=1000,
+        description="A trace whose root never ended counts as finished after this long without news.",
     )
     worker_concurrency: int = Field(8, ge=1, description="Scoring jobs that run at once in one process.")
     scorers: list[dict[str, Any]] = Field(
-        default_factory=list, description="Scorers and their online configurations, applied at start (see docs/scoring.md)."
+        default_factory=list,
+        description="Scorers and their online configurations, applied at start (see docs/scoring.md).",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line written."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from tracestone.schema import sqlfiles
-from tracestone.schema.engines.columnar import Columnar, Row
+from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
 from tracestone.schema.spans import Span, SpanEvent, SpanLink
 from tracestone.schema.traces import Trace, TraceInfo
 
 NO_LIMIT = 2**40
+# ClickHouse's code of a failed throwIf.
+_A_SPAN_HAS_TWO_ROWS = 395
+# One thread refreshes for two thirds of the CPU that several spend.
+_ONE_THREAD = {"max_threads": 1}
 _LATEST = 2**63 - 1
 _QUERIES = sqlfiles.queries("clickhouse", "spans")
 _INGEST = sqlfiles.queries("clickhouse", "ingest")
+_MOVED = sqlfiles.queries("clickhouse", "moved_spans")
 _SPAN_FIELDS = [name for name in Span.__dataclass_fields__ if name not in ("attributes", "events", "links")]
 
 
@@ -34,18 +39,32 @@ class SpanStore:
             "max_partitions_per_insert_block": 0,
         }
 
-    async def insert(self, payload: bytes, batch: str) -> None:
-        """Hands over length-delimited `ingest.v1.Traces` messages. A batch's name makes a repeat harmless."""
+    async def insert(self, payload: bytes, batch: str, token: str | None = None) -> None:
+        """Hands over length-delimited `ingest.v1.Traces` messages of a batch.
+
+        The token, by default the batch's name, makes a repeat harmless; parts of a batch have tokens of their own.
+        """
         await self._columnar.insert_bytes(
             "otlp_traces_in",
             payload,
             "Protobuf",
-            {**self._insert_settings, "insert_deduplication_token": batch, "log_comment": batch},
+            {**self._insert_settings, "insert_deduplication_token": token or batch, "log_comment": batch},
         )
 
-    async def refresh_traces(self, batches: Sequence[str]) -> None:
-        """Recomputes every trace that these batches touched. Safe to repeat."""
-        await self._columnar.command(_INGEST["refresh_traces"], {"batches": list(batches)})
+    async def refresh_traces(self, batches: Sequence[str], share: int = 0, shares: int = 1) -> None:
+        """Recomputes the traces that these batches touched: all, or one share of several. Safe to repeat."""
+        parameters = {"batches": list(batches), "share": share, "shares": shares}
+        try:
+            await self._columnar.command(_INGEST["refresh_traces"], parameters, _ONE_THREAD)
+        except StatementFailed as error:
+            if error.code != _A_SPAN_HAS_TWO_ROWS:
+                raise
+            await self._columnar.command(_MOVED["hide"], parameters, {"log_comment": "moved spans"})
+            await self._columnar.command(_INGEST["refresh_traces"], parameters, _ONE_THREAD)
+
+    async def notes_touches(self, batch: str) -> bool:
+        """Whether it is still known which traces a batch touched; the notes are dropped after three hours."""
+        return bool(await self._columnar.query(_INGEST["touches"], {"batch": batch}))
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
         """A trace with all its spans; without an experiment, the first that has it. None when unknown."""
