@@ -278,9 +278,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
             await asyncio.sleep(0.25)
         drained = time.perf_counter() - began
         spent = cpu_total(pid) - before
-        threads = {
-            name: seconds - threads_before.get(name, 0.0) for name, seconds in cpu_by_thread(pid).items()
-        }
+        threads = {name: seconds - threads_before.get(name, 0.0) for name, seconds in cpu_by_thread(pid).items()}
         generator = time.process_time() - own_before
         rows = int(sql.ask(f"SELECT count() FROM spans WHERE {where}")[0][0])
         watching.cancel()

@@ -73,7 +73,8 @@ def _span(rng: random.Random, kind: str, trace_id: bytes, span_id: bytes, parent
         put(_attribute("gen_ai.tool.call.result", text(rng, max(20, size - 330))))
     elif kind == "retrieval":
         span.name = "retrieval handbook"
-        documents = [{"id": str(rng.randrange(1000)), "content": text(rng, max(10, (size - 400) // 3))} for _ in range(3)]
+        length = max(10, (size - 400) // 3)
+        documents = [{"id": str(rng.randrange(1000)), "content": text(rng, length)} for _ in range(3)]
         put(_attribute("gen_ai.operation.name", "retrieval"))
         put(_attribute("gen_ai.data_source.id", "handbook"))
         put(_attribute("gen_ai.retrieval.documents", json.dumps(documents)))

@@ -48,7 +48,8 @@ class HttpServer:
         listener = self._bind()
         self.port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http {self.name}")
-        while not self._server.started and not self._task.done():
+        # uvicorn tells that it serves by an attribute alone.
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:

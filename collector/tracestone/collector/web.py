@@ -1,4 +1,4 @@
-"""The HTTP applications: what is mounted on which port, and the health of the whole. No handlers of its own beyond that."""
+"""The HTTP applications: what is mounted on which port, and the health of the whole."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
