@@ -246,7 +246,7 @@ async def test_one_trace_id_in_two_experiments_is_two_traces(store: Store, trace
         (START, 0, 0),
         (START, START - 5, 0),
         (1, 2, 1),
-        (START, 2**63, 2**63 - START),
+        (START, 2**63, 2**63 - 1 - START),
         (START, 2**64 - 1, 2**63 - 1 - START),
         (2**64 - 1, 2**64 - 1, 0),
         (2**63 - 2, 2**63, 1),

@@ -7,8 +7,8 @@ convention is adding rows there, then a migration:
     python -m tracestone.schema.mapping.generate > schema/tracestone/schema/sql/clickhouse/migrations/NNNN_words.sql
 
 Small columns are filled when a span is stored: each key is turned into a small number (one hash look-up per
-attribute), what the map knows is sorted by it, and a column takes the first of its own. Content columns are read from the kept attributes when
-they are asked for, so that no prompt is stored twice.
+attribute), what the map knows is sorted by it, and a column takes the first of its own. Content columns are read from
+the kept attributes when they are asked for, so that no prompt is stored twice.
 """
 
 import csv
@@ -26,6 +26,8 @@ PREVIEW_CHARACTERS = 240
 _WIDTH = 8
 _FIRST_NUMBER = 64
 _FIRST_CONTENT = 96
+# In nanoseconds still an Int64.
+_MOST_SECONDS = "9e9"
 
 STORED_FORMS = ("text", "texts", "integer", "number", "seconds")
 READ_FORMS = (
@@ -146,7 +148,7 @@ def _column(column: str) -> str:
         )
     value = f"numbers[indexOf(number_columns, {_numbers()[column]})]"
     if found[0].form == "seconds":
-        return f"toInt64({value} * 1000000000)"
+        return f"toInt64(if({value} <= {_MOST_SECONDS}, {value}, NULL) * 1000000000)"
     return f"toInt64({value})" if found[0].form == "integer" else value
 
 

@@ -179,7 +179,7 @@ SELECT
     texts[indexOf(text_columns, 7)] AS prompt_version,
     if(texts[indexOf(text_columns, 2)] != '', texts[indexOf(text_columns, 2)], environment_of_resource) AS environment,
     if(texts[indexOf(text_columns, 9)] != '', texts[indexOf(text_columns, 9)], release_of_resource) AS release,
-    toInt64(numbers[indexOf(number_columns, 72)] * 1000000000) AS time_to_first_token_ns,
+    toInt64(if(numbers[indexOf(number_columns, 72)] <= 9e9, numbers[indexOf(number_columns, 72)], NULL) * 1000000000) AS time_to_first_token_ns,
     if(texts[indexOf(text_columns, 3)] != '', texts[indexOf(text_columns, 3)], exception_type) AS error_type,
     CAST((arrayMap(key -> substring(key, length('mlflow.traceTag.') + 1), arrayFilter(key -> startsWith(key, 'mlflow.traceTag.'), keys)), arrayFilter((text, key) -> startsWith(key, 'mlflow.traceTag.'), strings, keys)), 'Map(LowCardinality(String), String)') AS tags,
     multiIf(
@@ -217,16 +217,19 @@ FROM (
             multiIf(start_ns != 0, start_ns, end_ns != 0, end_ns, received_ns) AS started,
             parent_span_id IN ('', '\0\0\0\0\0\0\0\0') AS is_root,
             arrayFilter(slot -> slot >= 64 * 8 AND slot < 96 * 8, slots) AS number_slots,
+            -- counts, costs and times: what is negative, not finite or beyond a double's exact integers is none
             arrayMap(
-                (type, int, double, text) -> multiIf(
-                    type = 'int_value', toFloat64(int),
-                    type = 'double_value' AND isFinite(double), double,
-                    type = 'string_value', toFloat64OrNull(text),
-                    NULL),
-                arrayFilter((type, slot) -> slot >= 64 * 8 AND slot < 96 * 8, types, slots),
-                arrayFilter((int, slot) -> slot >= 64 * 8 AND slot < 96 * 8, ints, slots),
-                arrayFilter((double, slot) -> slot >= 64 * 8 AND slot < 96 * 8, doubles, slots),
-                arrayFilter((text, slot) -> slot >= 64 * 8 AND slot < 96 * 8, strings, slots)) AS number_values
+                number -> if(number BETWEEN 0 AND 9007199254740992, number, NULL),
+                arrayMap(
+                    (type, int, double, text) -> multiIf(
+                        type = 'int_value', toFloat64(int),
+                        type = 'double_value', double,
+                        type = 'string_value', toFloat64OrNull(text),
+                        NULL),
+                    arrayFilter((type, slot) -> slot >= 64 * 8 AND slot < 96 * 8, types, slots),
+                    arrayFilter((int, slot) -> slot >= 64 * 8 AND slot < 96 * 8, ints, slots),
+                    arrayFilter((double, slot) -> slot >= 64 * 8 AND slot < 96 * 8, doubles, slots),
+                    arrayFilter((text, slot) -> slot >= 64 * 8 AND slot < 96 * 8, strings, slots))) AS number_values
         FROM spans_in
     )
 );

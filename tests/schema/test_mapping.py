@@ -1,0 +1,440 @@
+"""The map from attributes to canonical columns: which one wins, what a missing one means, span types, previews."""
+
+import csv
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from support.engines import fresh_stores
+from support.telemetry import export_request, otlp_span, store
+from tracestone.schema import sqlfiles
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.mapping import generate
+from tracestone.schema.stores.spans import SpanStore
+
+START = 1_790_000_000_000_000_000
+Stored = Callable[..., Awaitable[dict[str, Any]]]
+StoredMany = Callable[[list[dict[str, Any]]], Awaitable[list[dict[str, Any]]]]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def clickhouse(postgres_server: str, chdb_url: str) -> AsyncIterator[Columnar]:
+    """One database for the module."""
+    async with fresh_stores(postgres_server, chdb_url) as (_, columnar):
+        yield columnar
+
+
+@pytest.fixture
+def stored(clickhouse: Columnar) -> Stored:
+    """Stores a span with these attributes, and returns its row in `spans`."""
+
+    async def run(
+        attributes: dict[str, Any] | None = None,
+        *,
+        parent: int = 0,
+        resource: dict[str, Any] | None = None,
+        events: dict[str, dict[str, Any]] | None = None,
+        change: Callable[[Span], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        trace = secrets.randbits(120) + 1
+        span = otlp_span(trace, 1, parent, start_ns=START, attributes=attributes, events=events)
+        change(span)
+        request = export_request(span)
+        for pair in otlp_span(1, 1, start_ns=START, attributes=resource).attributes:
+            request.resource_spans[0].resource.attributes.append(pair)
+        await store(SpanStore(clickhouse), request, 1)
+        rows = await clickhouse.query("SELECT * FROM spans WHERE trace_id = {id:String}", {"id": f"{trace:032x}"})
+        assert len(rows) == 1
+        return rows[0]
+
+    return run
+
+
+@pytest.fixture
+def stored_many(clickhouse: Columnar) -> StoredMany:
+    """Stores a span for each of these attributes, and returns their rows in order."""
+
+    async def run(all_attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        trace = secrets.randbits(120) + 1
+        spans = [
+            otlp_span(trace, number, start_ns=START, attributes=attributes)
+            for number, attributes in enumerate(all_attributes, start=1)
+        ]
+        await store(SpanStore(clickhouse), export_request(*spans), 1)
+        return await clickhouse.query(
+            "SELECT * FROM spans WHERE trace_id = {id:String} ORDER BY span_id", {"id": f"{trace:032x}"}
+        )
+
+    return run
+
+
+def test_the_committed_migration_is_the_generated_one() -> None:
+    (committed,) = (each for each in sqlfiles.migrations("clickhouse") if each.name == "spans_view")
+    assert committed.text == generate.migration()
+
+
+def test_every_row_of_the_map_is_used_once() -> None:
+    sources = generate.sources()
+    assert len({(source.column, source.key) for source in sources}) == len(sources)
+    for column in {source.column for source in sources}:
+        ranks = [source.rank for source in sources if source.column == column]
+        assert ranks == list(range(1, len(ranks) + 1)), column
+
+
+_SAMPLES: dict[str, tuple[Any, Any]] = {
+    "text": ("some text", "some text"),
+    "texts": ("stop", ["stop"]),
+    "integer": (17, 17),
+    "number": (0.125, 0.125),
+    "seconds": (1.5, 1_500_000_000),
+    "content": ("some content", "some content"),
+}
+
+
+async def test_each_attribute_fills_its_column(stored_many: StoredMany) -> None:
+    sources = [
+        source
+        for source in generate.sources()
+        if source.form in _SAMPLES and source.column not in ("span_kind", "environment", "release")
+    ]
+    rows = await stored_many(
+        [{"unrelated": "x", source.key: _SAMPLES[source.form][0], "other.count": 3} for source in sources]
+    )
+    for source, row in zip(sources, rows, strict=True):
+        value, expected = _SAMPLES[source.form]
+        assert (source.key, row[source.column]) == (source.key, expected)
+        assert row["attributes"][source.key] == str(value)
+
+
+async def test_a_lower_rank_wins_whatever_the_order_of_arrival(stored_many: StoredMany) -> None:
+    columns: dict[str, dict[str, Any]] = {}
+    for source in generate.sources():
+        if source.form in ("text", "integer", "number") and source.column != "span_kind":
+            value = f"rank {source.rank}" if source.form == "text" else source.rank
+            columns.setdefault(source.column, {})[source.key] = value
+    rows = await stored_many([*columns.values(), *(dict(reversed(values.items())) for values in columns.values())])
+    for (column, values), row in zip([*columns.items()] * 2, rows, strict=True):
+        assert (column, row[column]) == (column, next(iter(values.values())))
+
+
+async def test_an_empty_text_does_not_win(stored: Stored) -> None:
+    row = await stored({"gen_ai.provider.name": "", "gen_ai.system": "anthropic"})
+    assert row["provider"] == "anthropic"
+    assert row["attributes_string"]["gen_ai.provider.name"] == ""
+
+
+@pytest.mark.parametrize("value", [5, 5.0, "5", "5.0"])
+async def test_tokens_as_integer_double_or_text(stored: Stored, value: Any) -> None:
+    row = await stored({"gen_ai.usage.input_tokens": value, "gen_ai.usage.output_tokens": "2"})
+    assert (row["input_tokens"], row["output_tokens"], row["total_tokens"]) == (5, 2, 7)
+
+
+async def test_tokens_that_are_no_number_are_missing(stored_many: StoredMany) -> None:
+    """And never keep a span from being stored."""
+    nan, inf = float("nan"), float("inf")
+    values = ["many", "", nan, inf, -inf, True, "1e999", "nan", "inf", "-inf", 1e300, -1e300, -1, -(2**63), 2**63 - 1]
+    rows = await stored_many([{"gen_ai.usage.input_tokens": value} for value in values])
+    for value, row in zip(values, rows, strict=True):
+        assert (row["input_tokens"], row["total_tokens"]) == (None, None), value
+
+
+async def test_a_source_that_is_no_number_lets_the_next_speak(stored: Stored) -> None:
+    row = await stored({"gen_ai.usage.input_tokens": "unknown", "llm.token_count.prompt": 9})
+    assert row["input_tokens"] == 9
+
+
+@pytest.mark.parametrize(("value", "nanoseconds"), [(0, 0), ("0.5", 500_000_000), (1e15, None), (-1.0, None)])
+async def test_seconds(stored: Stored, value: Any, nanoseconds: int | None) -> None:
+    row = await stored({"gen_ai.response.time_to_first_chunk": value})
+    assert row["time_to_first_token_ns"] == nanoseconds
+
+
+async def test_zero_is_not_missing(stored: Stored) -> None:
+    row = await stored({"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0, "llm.cost.total": 0.0})
+    assert [row[name] for name in ("input_tokens", "output_tokens", "total_tokens", "cost_total")] == [0, 0, 0, 0.0]
+    row = await stored({"gen_ai.usage.input_tokens": 0, "llm.token_count.prompt": 9})
+    assert row["input_tokens"] == 0
+
+
+async def test_what_is_missing_is_empty_or_null(stored: Stored) -> None:
+    row = await stored({})
+    numbers = (
+        "input_tokens output_tokens total_tokens cache_read_tokens cache_write_tokens reasoning_tokens cost_input"
+        " cost_output cost_total time_to_first_token_ns"
+    )
+    texts = (
+        "operation provider request_model response_model input output input_messages output_messages"
+        " system_instructions tool_definitions response_id session_id user_id agent_name tool_name tool_call_id"
+        " tool_arguments tool_result retrieval_documents prompt_name prompt_version environment release error_type"
+        " input_preview output_preview status_message trace_state parent_span_id"
+    )
+    assert {name: row[name] for name in numbers.split()} == dict.fromkeys(numbers.split())
+    assert {name: row[name] for name in texts.split()} == dict.fromkeys(texts.split(), "")
+    assert (row["finish_reasons"], row["span_type"], row["status_code"], row["events"], row["links"]) == (
+        [],
+        "other",
+        "UNSET",
+        [],
+        [],
+    )
+
+
+async def test_cost_and_total_from_their_parts(stored: Stored) -> None:
+    row = await stored({"llm.cost.prompt": 0.25, "llm.cost.completion": 0.5, "llm.token_count.prompt": 3})
+    assert (row["cost_input"], row["cost_output"], row["cost_total"], row["total_tokens"]) == (0.25, 0.5, 0.75, 3)
+    row = await stored({"llm.cost.prompt": 0.25, "llm.cost.total": 9.0, "gen_ai.usage.total_tokens": 11})
+    assert (row["cost_total"], row["total_tokens"]) == (9.0, 11)
+
+
+def _span_types() -> list[dict[str, str]]:
+    text = (files("tracestone.schema.mapping") / "span_types.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+async def test_span_types(stored_many: StoredMany) -> None:
+    known = _span_types()
+    rows = await stored_many(
+        [{row["key"]: row["value"]} for row in known] + [{row["key"]: row["value"].upper()} for row in known]
+    )
+    for expected, row in zip(known * 2, rows, strict=True):
+        assert (expected["value"], row["span_type"]) == (expected["value"], expected["span_type"])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "span_type"),
+    [
+        ({"openinference.span.kind": "AGENT", "gen_ai.operation.name": "chat"}, "agent"),
+        ({"gen_ai.operation.name": "something new", "gen_ai.request.model": "m"}, "llm"),
+        ({"gen_ai.tool.name": "search"}, "tool"),
+        ({"tool.id": "call_1", "llm.model_name": "m"}, "tool"),
+        ({"gen_ai.retrieval.documents": "[]"}, "retriever"),
+        ({"llm.model_name": "m"}, "llm"),
+        ({"gen_ai.usage.output_tokens": 4}, "llm"),
+        ({"http.request.method": "GET"}, "other"),
+    ],
+)
+async def test_span_type_when_nothing_or_much_says_it(
+    stored: Stored, attributes: dict[str, Any], span_type: str
+) -> None:
+    assert (await stored(attributes))["span_type"] == span_type
+
+
+async def test_finish_reasons_as_array(stored: Stored) -> None:
+    row = await stored({"gen_ai.response.finish_reasons": ["stop", "length"]})
+    assert row["finish_reasons"] == ["stop", "length"]
+    assert json.loads(row["attributes"]["gen_ai.response.finish_reasons"]) == ["stop", "length"]
+
+
+async def test_environment_and_release_of_the_resource(stored: Stored) -> None:
+    resource = {"deployment.environment.name": "prod", "deployment.environment": "old", "service.version": "1.2"}
+    row = await stored({}, resource=resource)
+    assert (row["environment"], row["release"]) == ("prod", "1.2")
+    row = await stored({}, resource={"deployment.environment": "old"})
+    assert row["environment"] == "old"
+    row = await stored({"deployment.environment.name": "of the span"}, resource=resource)
+    assert row["environment"] == "of the span"
+
+
+async def test_error_type(stored: Stored) -> None:
+    event = {"exception": {"exception.type": "ValueError", "exception.message": "no"}}
+    assert (await stored({}, events=event))["error_type"] == "ValueError"
+    assert (await stored({"error.type": "timeout"}, events=event))["error_type"] == "timeout"
+    assert (await stored({}, events={"other": {"exception.type": "ValueError"}}))["error_type"] == ""
+    assert (await stored({}, events={"first": {"a": 1}, **event}))["error_type"] == "ValueError"
+
+
+async def test_session_id_before_conversation_id(stored: Stored) -> None:
+    assert (await stored({"gen_ai.conversation.id": "c"}))["session_id"] == "c"
+    assert (await stored({"gen_ai.conversation.id": "c", "session.id": "s"}))["session_id"] == "s"
+
+
+async def test_previews_of_roots_models_and_agents_only(stored: Stored) -> None:
+    values = {"input.value": "the question", "output.value": "the answer"}
+    for attributes, parent, shown in (
+        ({}, 0, True),
+        ({}, 7, False),
+        ({"openinference.span.kind": "TOOL"}, 7, False),
+        ({"openinference.span.kind": "LLM"}, 7, True),
+        ({"openinference.span.kind": "AGENT"}, 7, True),
+    ):
+        row = await stored({**values, **attributes}, parent=parent)
+        assert (row["input_preview"], row["output_preview"]) == (("the question", "the answer") if shown else ("", ""))
+
+
+async def test_a_preview_is_the_last_message_and_short(stored: Stored) -> None:
+    long = "wörd " * 500
+    messages = [
+        {"role": "user", "parts": [{"type": "text", "content": "first"}]},
+        {"role": "user", "parts": [{"type": "text", "content": long}]},
+    ]
+    row = await stored({"gen_ai.input.messages": json.dumps(messages), "output.value": long})
+    assert row["input_preview"] == row["output_preview"] == long[: generate.PREVIEW_CHARACTERS]
+    assert json.loads(row["input_messages"]) == messages
+    assert row["output"] == long
+
+
+@pytest.mark.parametrize("length", [generate.TEXT_FROM_BYTES, generate.TEXT_FROM_BYTES + 1])
+async def test_long_text_is_kept_apart_and_read_the_same(stored: Stored, length: int) -> None:
+    text = "x" * length
+    row = await stored({"input.value": text, "gen_ai.tool.name": "t"})
+    apart = length > generate.TEXT_FROM_BYTES
+    assert ("input.value" in row["attributes_text"], "input.value" in row["attributes_string"]) == (apart, not apart)
+    assert row["input"] == row["attributes"]["input.value"] == text
+
+
+async def test_a_hot_column_from_a_long_text(stored: Stored) -> None:
+    session = "s" * (generate.TEXT_FROM_BYTES * 2)
+    assert (await stored({"session.id": session}))["session_id"] == session
+
+
+async def test_current_opentelemetry_genai_chat(stored: Stored) -> None:
+    messages = [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]
+    answer = [{"role": "assistant", "parts": [{"type": "text", "content": "Hello"}], "finish_reason": "stop"}]
+    tools = [{"type": "function", "name": "f"}]
+    row = await stored(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "aws.bedrock",
+            "gen_ai.request.model": "claude",
+            "gen_ai.response.model": "claude-4",
+            "gen_ai.response.id": "r-1",
+            "gen_ai.conversation.id": "conv-1",
+            "gen_ai.agent.name": "helper",
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 20,
+            "gen_ai.usage.cache_read.input_tokens": 60,
+            "gen_ai.usage.cache_creation.input_tokens": 4,
+            "gen_ai.usage.reasoning.output_tokens": 8,
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.response.time_to_first_chunk": 0.25,
+            "gen_ai.input.messages": json.dumps(messages),
+            "gen_ai.output.messages": json.dumps(answer),
+            "gen_ai.system_instructions": "be kind",
+            "gen_ai.tool.definitions": json.dumps(tools),
+            "enduser.id": "u-1",
+        }
+    )
+    expected = {
+        "operation": "chat",
+        "span_type": "llm",
+        "provider": "aws.bedrock",
+        "request_model": "claude",
+        "response_model": "claude-4",
+        "response_id": "r-1",
+        "session_id": "conv-1",
+        "agent_name": "helper",
+        "input_tokens": 100,
+        "output_tokens": 20,
+        "total_tokens": 120,
+        "cache_read_tokens": 60,
+        "cache_write_tokens": 4,
+        "reasoning_tokens": 8,
+        "finish_reasons": ["stop"],
+        "time_to_first_token_ns": 250_000_000,
+        "input": json.dumps(messages),
+        "input_messages": json.dumps(messages),
+        "output": json.dumps(answer),
+        "output_messages": json.dumps(answer),
+        "system_instructions": "be kind",
+        "tool_definitions": json.dumps(tools),
+        "user_id": "u-1",
+        "input_preview": "Hi",
+        "output_preview": "Hello",
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+async def test_current_opentelemetry_genai_tool(stored: Stored) -> None:
+    row = await stored(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": "weather",
+            "gen_ai.tool.call.id": "call-1",
+            "gen_ai.tool.call.arguments": '{"city": "Ghent"}',
+            "gen_ai.tool.call.result": '{"sky": "grey"}',
+        },
+        parent=4,
+    )
+    expected = {
+        "span_type": "tool",
+        "tool_name": "weather",
+        "tool_call_id": "call-1",
+        "tool_arguments": '{"city": "Ghent"}',
+        "tool_result": '{"sky": "grey"}',
+        "input": '{"city": "Ghent"}',
+        "output": '{"sky": "grey"}',
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+async def test_openinference_messages_tools_and_documents(stored: Stored) -> None:
+    row = await stored(
+        {
+            "openinference.span.kind": "LLM",
+            "llm.input_messages.0.message.role": "system",
+            "llm.input_messages.0.message.content": 'Be "kind"',
+            "llm.input_messages.1.message.role": "user",
+            "llm.input_messages.1.message.contents.0.message_content.type": "text",
+            "llm.input_messages.1.message.contents.0.message_content.text": "Look",
+            "llm.input_messages.2.message.role": "tool",
+            "llm.input_messages.2.message.tool_call_id": "c1",
+            "llm.input_messages.2.message.content": "42",
+            "llm.input_messages.10.message.role": "user",
+            "llm.input_messages.10.message.content": "last",
+            "llm.output_messages.0.message.role": "assistant",
+            "llm.output_messages.0.message.tool_calls.0.tool_call.id": "c2",
+            "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "sum",
+            "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": '{"a": 1}',
+            "llm.tools.0.tool.json_schema": '{"name": "sum"}',
+            "llm.tools.1.tool.json_schema": '{"name": "product"}',
+            "retrieval.documents.0.document.id": "d1",
+            "retrieval.documents.0.document.content": "text",
+            "retrieval.documents.0.document.score": 0.5,
+        }
+    )
+    assert json.loads(row["input_messages"]) == [
+        {"role": "system", "parts": [{"type": "text", "content": 'Be "kind"'}]},
+        {"role": "user", "parts": [{"type": "text", "content": "Look"}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "42"}]},
+        {"role": "user", "parts": [{"type": "text", "content": "last"}]},
+    ]
+    (message,) = json.loads(row["output_messages"])
+    assert message == {
+        "role": "assistant",
+        "parts": [{"type": "tool_call", "id": "c2", "name": "sum", "arguments": '{"a": 1}'}],
+    }
+    assert json.loads(row["tool_definitions"]) == [{"name": "sum"}, {"name": "product"}]
+    assert json.loads(row["retrieval_documents"]) == [{"id": "d1", "content": "text", "score": 0.5}]
+
+
+async def test_a_message_number_out_of_this_world_costs_nothing(stored: Stored) -> None:
+    row = await stored({"llm.input_messages.999999999.message.content": "x"})
+    assert row["input_messages"] in ("", "[]")
+
+
+async def test_of_a_key_twice_the_first_counts(stored: Stored, clickhouse: Columnar) -> None:
+    def twice(span: Span) -> None:
+        for text in ("first", "second"):
+            pair = KeyValue(key="gen_ai.provider.name")
+            pair.value.string_value = text
+            span.attributes.append(pair)
+
+    row = await stored({}, change=twice)
+    assert row["provider"] == "first"
+    (found,) = await clickhouse.query(
+        "SELECT attributes['gen_ai.provider.name'] AS text FROM spans WHERE trace_id = {id:String}",
+        {"id": row["trace_id"]},
+    )
+    assert found["text"] == "first"
+
+
+async def test_tags_of_mlflow(stored: Stored) -> None:
+    row = await stored({"mlflow.traceTag.team": "blue", "mlflow.traceTag.n": 5})
+    assert row["attributes"]["mlflow.traceTag.team"] == "blue"
