@@ -1,19 +1,25 @@
-"""Requests that ClickHouse refused for what they hold: kept with the reason, counted, never dropped.
+"""What ClickHouse refused for its content: kept with the reason, counted, never dropped.
 
-Each is two files in the dead-letter folder: `<time>-<position>.pb`, a serialised `ingest.v1.Traces` message behind its
-length, and `<time>-<position>.json` with the reason. The message is what the loader would insert, so it can be inserted
-again once the cause is mended.
+Each batch of the log that had such spans leaves two files in the dead-letter folder, named by the batch: `<batch>.pb`,
+the refused spans as serialised `ingest.v1.Traces` messages, each behind its length, just as the loader would insert
+them; and `<batch>.json` with the reasons. Keeping the same batch again, after a crash, changes nothing.
+A trace whose row could not be computed leaves the `.json` alone: its spans are stored.
 """
 
 import asyncio
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tracestone.schema import clock
+from tracestone.schema.errors import StorageDown
 
 logger = logging.getLogger(__name__)
+
+_MAX_REASONS = 20
+_MAX_REASON = 2000
 
 
 class DeadLetters:
@@ -21,28 +27,45 @@ class DeadLetters:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.count = len(list(folder.glob("*.pb"))) if folder.is_dir() else 0
+        self.count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
 
-    async def keep(self, batch: str, payload: bytes, reason: str) -> None:
-        """Stores one refused request, durably, before the log may forget it."""
-        stem = f"{clock.now_ns()}-{batch.replace('/', '-')}"
-        await asyncio.to_thread(self._write, stem, payload, reason)
-        self.count += 1
+    async def keep(self, batch: str, payload: bytes, spans: int, reasons: Sequence[str]) -> None:
+        """Stores what was refused, durably, before the log may forget it. Raises StorageDown; call again then."""
+        name = batch.replace("/", "-")
+        about = {
+            "batch": batch,
+            "spans": spans,
+            "bytes": len(payload),
+            "reasons": [reason[:_MAX_REASON] for reason in reasons[:_MAX_REASONS]],
+            "kept_at_ms": clock.now_ms(),
+        }
+        try:
+            is_new = await asyncio.to_thread(self._write, name, payload, json.dumps(about, indent=1).encode())
+        except OSError as error:
+            raise StorageDown(f"The dead-letter folder cannot be written: {error.strerror}.") from error
+        self.count += is_new
         logger.error(
-            "a request was refused by the store and kept as a dead letter",
-            extra={"action": "dead_letter", "file": stem, "bytes": len(payload)},
+            "the store refused something for its content; it is kept as a dead letter",
+            extra={"action": "dead_letter", "file": name, "spans": spans, "reason": reasons[0]},
         )
 
-    def _write(self, stem: str, payload: bytes, reason: str) -> None:
+    def _write(self, name: str, payload: bytes, about: bytes) -> bool:
         self._folder.mkdir(parents=True, exist_ok=True)
-        about = json.dumps({"reason": reason, "bytes": len(payload), "kept_at_ms": clock.now_ms()}).encode()
-        for name, content in ((f"{stem}.json", about), (f"{stem}.pb", payload)):
-            with (self._folder / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        is_new = not (self._folder / f"{name}.json").exists()
+        if payload:
+            self._replace(f"{name}.pb", payload)
+        self._replace(f"{name}.json", about)  # last: who sees it finds the payload whole
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return is_new
+
+    def _replace(self, name: str, content: bytes) -> None:
+        new = self._folder / f"{name}.new"
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._folder / name)

@@ -6,19 +6,27 @@ A batch is acknowledged, and may leave the log, only when its spans are stored a
 it is read again under the same name and changes nothing. Inserting and refreshing overlap: while one refresh runs,
 batches queue up and the next refresh takes them all, so the more there is to do the cheaper a span becomes.
 
-What ClickHouse cannot take now is tried again, the log keeping what waits (C4). A batch that it refuses for what it
-holds is cut in half until the request at fault is alone; that one goes to the dead letters, with the reason.
+What ClickHouse cannot take now is tried again, the log keeping what waits (C4). What it refuses for its content is
+taken apart (`isolate`) until the spans at fault are alone; they go to the dead letters with the reason, and all others
+are stored (C3). The same holds for a trace that cannot be computed.
+
+**Notes of touched traces expire.** A refresh learns from `trace_touches` which traces a batch touched, and ClickHouse
+drops these notes after three hours. So a batch that was handed out before, by a process that died or because its
+refresh waited too long, is inserted once more under another name if no note of it is left: its spans replace
+themselves, and the notes are there again.
 """
 
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tracestone.collector.ingest import faults, isolate
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES
-from tracestone.collector.wal.frames import split_payload
-from tracestone.collector.wal.reader import Reader
+from tracestone.collector.wal.frames import varint
+from tracestone.collector.wal.reader import Batch, Reader
+from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.errors import Unavailable
@@ -31,8 +39,26 @@ _MAX_UNREFRESHED = MAX_OPEN_BATCHES - 1
 _POLL_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 15.0
-# Error codes that say the data is at fault, not the server or its load: trying again cannot help.
-_DATA_ERRORS = frozenset({6, 27, 38, 41, 53, 70, 72, 117, 128, 131, 190, 321, 349, 432, 434, 440, 444, 589, 617, 636})
+# Well before the notes of touched traces expire.
+_NOTES_SECONDS = 3600.0
+_SPLIT_TRACES = 8
+_MAX_SPLIT = _SPLIT_TRACES**3
+
+
+class _NotesExpired(Exception):
+    """The notes of touched traces that a refresh needs may be gone."""
+
+
+class Backoff:
+    """Growing pauses between tries."""
+
+    def __init__(self) -> None:
+        self._delay = _FIRST_RETRY_SECONDS
+
+    async def wait(self) -> None:
+        """Sleeps, longer each time, up to a quarter of a minute."""
+        await asyncio.sleep(self._delay * random.uniform(0.8, 1.2))
+        self._delay = min(self._delay * 2, _LAST_RETRY_SECONDS)
 
 
 @dataclass
@@ -41,8 +67,29 @@ class LoaderState:
 
     inserted_end: int = 0
     visible_end: int = 0
-    error: str = ""
-    failing_since: float | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str:
+        """What is wrong now."""
+        return "; ".join(self.problems.values())
+
+
+@dataclass(frozen=True)
+class _Inserted:
+    """A batch that waits for its refresh; `since` is when it was inserted, `clock.monotonic`."""
+
+    name: str
+    end: int
+    since: float
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Part of a batch that cannot be stored."""
+
+    payload: bytes
+    reason: str
 
 
 class Loader:
@@ -57,6 +104,7 @@ class Loader:
         log_id: str,
         batch_max_bytes: int,
         batch_max_age: float,
+        notes_seconds: float = _NOTES_SECONDS,
     ) -> None:
         self._reader = reader
         self._store = store
@@ -64,18 +112,36 @@ class Loader:
         self._log_id = log_id
         self._max_bytes = batch_max_bytes
         self._max_age = batch_max_age
+        self._notes_seconds = notes_seconds
         self.state = LoaderState(inserted_end=reader.acknowledged, visible_end=reader.acknowledged)
         self._moved = asyncio.Condition()
         self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
-        self._unrefreshed: list[tuple[str, int]] = []
+        self._unrefreshed: list[_Inserted] = []
         self._inserted = asyncio.Event()
         self._urgent = 0
+        self._repeated_end = reader.handed_out
 
     async def run(self) -> None:
-        """Moves batches until cancelled; never raises for what can be tried again."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._insert_all(), name="loader-insert")
-            tasks.create_task(self._refresh_all(), name="loader-refresh")
+        """Moves batches until cancelled. After a defect it begins anew with what is not acknowledged."""
+        backoff = Backoff()
+        while True:
+            began = clock.monotonic()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._insert_all(), name="loader-insert")
+                    tasks.create_task(self._refresh_all(), name="loader-refresh")
+            except* _NotesExpired:
+                logger.warning("traces waited too long for being computed", extra={"action": "rewind"})
+            except* Exception as group:
+                logger.exception("the loader failed and begins anew", exc_info=group, extra={"action": "rewind"})
+                self._failing("loader", f"the loader failed: {group.exceptions[0]!r}")
+            if clock.monotonic() - began > _LAST_RETRY_SECONDS:
+                backoff = Backoff()
+            await backoff.wait()
+            self._repeated_end = max(self._repeated_end, self._reader.handed_out)
+            self._reader.rewind()
+            self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
+            self._unrefreshed = []
 
     async def visible(self, position: int, within: float) -> bool:
         """Waits until everything up to a log position can be queried; False when it took longer (C12)."""
@@ -94,77 +160,189 @@ class Loader:
     async def _insert_all(self) -> None:
         while True:
             await self._slots.acquire()
-            batch = None
-            while batch is None:
-                batch = await self._reader.next(self._max_bytes, _POLL_SECONDS, self._age())
+            batch = await self._next()
             name = f"{self._log_id}/{batch.first}-{batch.end}"
-            await self._insert(name, batch.payload)
+            await self._insert(name, name, batch.payload)
+            if batch.end <= self._repeated_end:
+                await self._renew_notes(name, batch.payload)
             self.state.inserted_end = batch.end
-            self._unrefreshed.append((name, batch.end))
+            self._unrefreshed.append(_Inserted(name, batch.end, clock.monotonic()))
             self._inserted.set()
+
+    async def _next(self) -> Batch:
+        backoff = Backoff()
+        while True:
+            try:
+                batch = await self._reader.next(self._max_bytes, _POLL_SECONDS, self._age())
+            except Unavailable as error:
+                self._failing("read", str(error))
+                await backoff.wait()
+                continue
+            self._well("read")
+            if batch is not None:
+                return batch
 
     def _age(self) -> float:
         return 0.0 if self._urgent else self._max_age
 
-    async def _insert(self, name: str, payload: bytes) -> None:
-        delay = _FIRST_RETRY_SECONDS
+    async def _insert(self, name: str, token: str, payload: bytes) -> None:
+        """Stores a batch; what is refused for its content is in the dead letters then."""
+        refused = await self._store_parts(name, token, payload)
+        backoff = Backoff()
+        while refused:
+            kept = b"".join(each.payload for each in refused)
+            try:
+                spans = await asyncio.to_thread(isolate.span_count, kept)
+                await self._dead_letters.keep(name, kept, spans, [each.reason for each in refused])
+                break
+            except Unavailable as error:
+                self._failing("dead letters", str(error))
+                await backoff.wait()
+        self._well("dead letters")
+
+    async def _store_parts(self, name: str, token: str, payload: bytes) -> list[_Refused]:
+        """Stores what can be stored; the rest comes back."""
+        error = await self._refusal(name, token, payload)
+        if error is None:
+            return []
+        parts = await asyncio.to_thread(isolate.parts, payload)
+        if not parts:
+            return [_Refused(payload, str(error))]
+        if bare := await asyncio.to_thread(isolate.without_spans, payload) if len(parts) > 1 else None:
+            reason = await self._refusal(name, f"{token}.bare", bare)
+            if reason is not None:  # not one of the spans: what they share
+                return [_Refused(payload, str(reason))]
+        refused = []
+        for number, part in enumerate(parts):
+            refused += await self._store_parts(name, f"{token}.{number}", part)
+        return refused
+
+    async def _refusal(self, name: str, token: str, payload: bytes) -> StatementFailed | None:
+        """Stores a payload as soon as the store takes it; or the error for which its content is to blame."""
+        backoff = Backoff()
+        tries = 0
         while True:
             try:
-                await self._store.insert(payload, name)
+                await self._store.insert(payload, name, token)
             except StatementFailed as error:
-                if error.code in _DATA_ERRORS:
-                    await self._isolate(name, payload, error)
-                    self._well()
-                    return
-                self._failing(str(error))
+                tries += 1
+                divisible = tries > 1 and await asyncio.to_thread(isolate.divisible, payload)
+                if faults.blamed(error.code, tries, divisible=divisible):
+                    if not faults.needs_probe(error.code) or await self._takes_inserts():
+                        return error
+                self._failing("insert", str(error))
             except Unavailable as error:
-                self._failing(str(error))
+                tries = 0
+                self._failing("insert", str(error))
             else:
-                self._well()
-                return
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-            delay = min(delay * 2, _LAST_RETRY_SECONDS)
+                self._well("insert")
+                return None
+            await backoff.wait()
 
-    async def _isolate(self, name: str, payload: bytes, error: StatementFailed) -> None:
-        records = split_payload(payload)
-        if len(records) == 1:
-            await self._dead_letters.keep(name, payload, str(error))
-            return
-        middle = len(records) // 2
-        await self._insert(f"{name}.a", b"".join(records[:middle]))
-        await self._insert(f"{name}.b", b"".join(records[middle:]))
+    async def _takes_inserts(self) -> bool:
+        """Whether the store takes a request without spans."""
+        probe = Traces(received_at=1).SerializeToString()
+        try:
+            await self._store.insert(varint(len(probe)) + probe, "probe", f"probe {clock.now_ns()}")
+        except (StatementFailed, Unavailable):
+            return False
+        return True
+
+    async def _renew_notes(self, name: str, payload: bytes) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                noted = await self._store.notes_touches(name)
+                break
+            except (StatementFailed, Unavailable) as error:
+                self._failing("insert", str(error))
+                await backoff.wait()
+        self._well("insert")
+        if not noted:
+            await self._insert(name, f"{name} {clock.now_ns()}", payload)
 
     async def _refresh_all(self) -> None:
-        delay = _FIRST_RETRY_SECONDS
         while True:
             await self._inserted.wait()
             self._inserted.clear()
             taken, self._unrefreshed = self._unrefreshed, []
-            while taken:
-                try:
-                    await self._store.refresh_traces([name for name, _ in taken])
-                    await self._reader.acknowledge(taken[-1][1])
-                except (StatementFailed, Unavailable) as error:
-                    self._failing(str(error))
-                    await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                    delay = min(delay * 2, _LAST_RETRY_SECONDS)
-                    continue
-                delay = _FIRST_RETRY_SECONDS
-                for _ in taken:
-                    self._slots.release()
-                async with self._moved:
-                    self.state.visible_end = taken[-1][1]
-                    self._moved.notify_all()
-                taken = []
+            if taken:
+                await self._refresh(taken)
+                await self._acknowledge(taken)
 
-    def _failing(self, reason: str) -> None:
-        if self.state.failing_since is None:
-            self.state.failing_since = clock.monotonic()
-            logger.warning("spans cannot be stored, the log keeps them", extra={"action": "insert", "reason": reason})
-        self.state.error = reason
+    async def _acknowledge(self, taken: list[_Inserted]) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._reader.acknowledge(taken[-1].end)
+                break
+            except Unavailable as error:
+                self._failing("acknowledge", str(error))
+                await backoff.wait()
+        self._well("acknowledge")
+        for _ in taken:
+            self._slots.release()
+        async with self._moved:
+            self.state.visible_end = taken[-1].end
+            self._moved.notify_all()
 
-    def _well(self) -> None:
-        if self.state.failing_since is not None:
-            logger.info("spans are stored again", extra={"action": "insert"})
-        self.state.failing_since = None
-        self.state.error = ""
+    async def _refresh(self, taken: list[_Inserted]) -> None:
+        """Recomputes the traces of some batches: together, else batch by batch, else by shares of their traces."""
+        oldest = taken[0].since
+        work = [([each.name for each in taken], 0, 1)]
+        while work:
+            names, share, shares = work.pop()
+            error = await self._refresh_failure(names, share, shares, oldest)
+            if error is None:
+                continue
+            if len(names) > 1:
+                work += [([name], share, shares) for name in names]
+            elif shares < _MAX_SPLIT:
+                work += [(names, share + n * shares, shares * _SPLIT_TRACES) for n in range(_SPLIT_TRACES)]
+            else:
+                reason = f"traces with cityHash64(trace_id) % {shares} = {share} cannot be computed: {error}"
+                await self._keep_note(f"{names[0]}.traces-{share}-{shares}", reason)
+
+    async def _refresh_failure(
+        self, names: list[str], share: int, shares: int, oldest: float
+    ) -> StatementFailed | None:
+        """Recomputes as soon as the store can; or the error for which these traces are to blame."""
+        backoff = Backoff()
+        tries = 0
+        while True:
+            if clock.monotonic() - oldest > self._notes_seconds:
+                raise _NotesExpired
+            try:
+                await self._store.refresh_traces(names, share, shares)
+            except StatementFailed as error:
+                tries += 1
+                if faults.blamed(error.code, tries, divisible=len(names) > 1 or shares < _MAX_SPLIT):
+                    return error
+                self._failing("refresh", str(error))
+            except Unavailable as error:
+                tries = 0
+                self._failing("refresh", str(error))
+            else:
+                self._well("refresh")
+                return None
+            await backoff.wait()
+
+    async def _keep_note(self, name: str, reason: str) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._dead_letters.keep(name, b"", 0, [reason])
+                return
+            except Unavailable as error:
+                self._failing("dead letters", str(error))
+                await backoff.wait()
+
+    def _failing(self, step: str, reason: str) -> None:
+        if step not in self.state.problems:
+            logger.warning("spans cannot be stored, the log keeps them", extra={"action": step, "reason": reason})
+        self.state.problems[step] = reason
+
+    def _well(self, step: str) -> None:
+        self.state.problems.pop("loader", None)
+        if self.state.problems.pop(step, None) is not None:
+            logger.info("spans are stored again", extra={"action": step})

@@ -74,6 +74,11 @@ class Reader:
         return self._ledger.acknowledged
 
     @property
+    def handed_out(self) -> int:
+        """Up to where batches were handed out, by this process or the one before; they may come again."""
+        return max((self._ledger.acknowledged, *self._repeat, *(batch.end for batch in self._open)))
+
+    @property
     def oldest(self) -> int | None:
         """When the oldest record that is handed out and not acknowledged was written, wall clock, ns."""
         return self._open[0].oldest if self._open else None

@@ -125,6 +125,8 @@ class Columnar:
             raise StorageDown("ClickHouse does not answer") from error
         except DatabaseError as error:
             raise StatementFailed(str(error), getattr(error, "code", 0) or 0) from error
+        except OSError as error:  # the embedded engine is handed what is inserted in a temporary file
+            raise StorageDown(f"ClickHouse cannot be used: {error.strerror or type(error).__name__}") from error
         finally:
             self._clients.put(client)
 

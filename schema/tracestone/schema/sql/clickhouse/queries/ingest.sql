@@ -4,6 +4,7 @@
 -- span with usage is quadratic in a trace's spans, so in a trace of more than 2,000 an agent's or chain's own usage
 -- is left out when any model call reports usage. Ids and sort keys are numbers here because ClickHouse aggregates
 -- numbers several times faster than texts and tuples.
+-- Fails with code 395 rather than count a span twice; then moved_spans.sql is due, and this again.
 INSERT INTO trace_rows
 WITH touched AS (
     SELECT experiment_id, trace_id FROM trace_touches
@@ -19,7 +20,7 @@ SELECT
     fromUnixTimestamp64Nano(end_ns, 'UTC') AS end_time,
     end_ns - start_ns AS duration_ns,
     multiIf(NOT complete, 'IN_PROGRESS', root_status = 'ERROR', 'ERROR', 'OK') AS state,
-    span_count,
+    span_count + throwIf(span_count != arrayUniq(span_ids), 'a span has two rows') AS span_count,
     error_count,
     if(empty(repeated), sum_input, if(arrayExists((id, value) -> NOT has(repeated, id) AND value >= 0, usage_ids, usage_inputs), arraySum((id, value) -> if(has(repeated, id) OR value < 0, 0, value), usage_ids, usage_inputs), NULL)) AS input_tokens,
     if(empty(repeated), sum_output, if(arrayExists((id, value) -> NOT has(repeated, id) AND value >= 0, usage_ids, usage_outputs), arraySum((id, value) -> if(has(repeated, id) OR value < 0, 0, value), usage_ids, usage_outputs), NULL)) AS output_tokens,
