@@ -280,6 +280,26 @@ async def test_a_preview_is_the_last_message_and_short(stored: Stored) -> None:
     assert row["output"] == long
 
 
+@pytest.mark.parametrize(
+    ("text", "preview"),
+    [
+        ('{"messages": [{"role": "user", "content": "old"}, {"role": "user", "content": "new"}]}', "new"),
+        ('{"messages": [{"role": "user", "content": [{"type":"text"}]}]}', '[{"type":"text"}]'),
+        ('{"question": "why"}', None),
+        ('["a", "b"]', None),
+        ("[broken", None),
+        ("{broken", None),
+    ],
+)
+async def test_a_preview_of_json(stored: Stored, text: str, preview: str | None) -> None:
+    assert (await stored({"input.value": text}))["input_preview"] == (text if preview is None else preview)
+
+
+async def test_a_preview_of_a_completion(stored: Stored) -> None:
+    text = '{"id": "c", "choices": [{"message": {"role": "assistant", "content": "Yes."}}]}'
+    assert (await stored({"output.value": text}))["output_preview"] == "Yes."
+
+
 @pytest.mark.parametrize("length", [generate.TEXT_FROM_BYTES, generate.TEXT_FROM_BYTES + 1])
 async def test_long_text_is_kept_apart_and_read_the_same(stored: Stored, length: int) -> None:
     text = "x" * length

@@ -198,3 +198,31 @@ async def test_a_configured_depth_cuts_visibly(trace: int) -> None:
     span.attributes.append(_attribute("deep", _deep(5)))
     admitted = admit(export_request(span).SerializeToString(), max_nesting=3)
     assert b'{"d":{"d":{"d":"[nested too deep]"}}}' in admitted.data
+
+
+async def test_what_no_sdk_of_today_sends(receiver: Running, trace: int) -> None:
+    span = otlp_span(trace, 1, start_ns=START)
+    span.trace_state, span.flags, span.kind = "ot=th:8", 0x301, 99
+    span.status.code = 7  # type: ignore[assignment]
+    span.links.add(trace_id=b"short", span_id=b"", trace_state="vendor=x")
+    span.attributes.append(KeyValue(key="none"))
+    span.attributes.append(KeyValue(key="", value=AnyValue(string_value="no key")))
+    assert await _send(receiver, span) == b""
+    row = await _row(receiver, trace)
+    assert (row["trace_state"], row["flags"], row["kind"], row["status_code"]) == (
+        "ot=th:8",
+        0x301,
+        "UNSPECIFIED",
+        "UNSET",
+    )
+    assert [(link["trace_id"], link["span_id"], link["trace_state"]) for link in row["links"]] == [
+        (b"short".hex(), "", "vendor=x")
+    ]
+    assert row["attributes"] == {"none": "null", "": "no key"}
+
+
+async def test_an_all_zero_parent_is_none(receiver: Running, trace: int) -> None:
+    span = otlp_span(trace, 1, start_ns=START)
+    span.parent_span_id = bytes(8)
+    assert await _send(receiver, span) == b""
+    assert (await _row(receiver, trace))["parent_span_id"] == ""

@@ -135,20 +135,18 @@ SELECT
     scope_version,
     scope_attributes,
     schema_url,
-    CAST((arrayFilter((key, type, text) -> type = 'string_value' AND length(text) <= 256, keys, types, strings), arrayFilter((text, type) -> type = 'string_value' AND length(text) <= 256, strings, types)), 'Map(LowCardinality(String), String)') AS attributes_string,
-    CAST((arrayFilter((key, type) -> type = 'int_value', keys, types), arrayFilter((value, type) -> type = 'int_value', ints, types)), 'Map(LowCardinality(String), Int64)') AS attributes_int,
-    CAST((arrayFilter((key, type) -> type = 'double_value', keys, types), arrayFilter((value, type) -> type = 'double_value', doubles, types)), 'Map(LowCardinality(String), Float64)') AS attributes_float,
-    CAST((arrayFilter((key, type) -> type = 'bool_value', keys, types), arrayFilter((value, type) -> type = 'bool_value', bools, types)), 'Map(LowCardinality(String), Bool)') AS attributes_bool,
-    CAST((arrayFilter((key, type) -> type IN ('array_value', 'json_value', 'no'), keys, types), arrayMap(
-        (type, items, json) -> multiIf(
-            type = 'json_value', json,
-            type = 'array_value', concat('[', arrayStringConcat(arrayMap(item -> multiIf(item.value = 'string_value', toJSONString(item.string_value), item.value = 'int_value', toString(item.int_value), item.value = 'bool_value', if(item.bool_value, 'true', 'false'), item.value = 'double_value', multiIf(isNaN(item.double_value), '"NaN"', isInfinite(item.double_value), if(item.double_value > 0, '"Infinity"', '"-Infinity"'), item.double_value = trunc(item.double_value) AND abs(item.double_value) < 1e15, concat(toString(item.double_value), '.0'), toString(item.double_value)), item.value = 'bytes_value', concat('"', base64Encode(item.bytes_value), '"'), 'null'), items), ','), ']'),
-            'null'),
-        arrayFilter(type -> type IN ('array_value', 'json_value', 'no'), types),
-        arrayFilter((items, type) -> type IN ('array_value', 'json_value', 'no'), arrays, types),
-        arrayFilter((json, type) -> type IN ('array_value', 'json_value', 'no'), jsons, types))), 'Map(LowCardinality(String), String)') AS attributes_json,
-    CAST((arrayFilter((key, type) -> type = 'bytes_value', keys, types), arrayFilter((value, type) -> type = 'bytes_value', byte_strings, types)), 'Map(LowCardinality(String), String)') AS attributes_bytes,
-    CAST((arrayFilter((key, type, text) -> type = 'string_value' AND length(text) > 256, keys, types, strings), arrayFilter((text, type) -> type = 'string_value' AND length(text) > 256, strings, types)), 'Map(LowCardinality(String), String)') AS attributes_text,
+    CAST(arrayFilter((pair, type) -> type = 'string_value' AND length(pair.2) <= 256, arrayZip(keys, strings), types), 'Map(LowCardinality(String), String)') AS attributes_string,
+    CAST(arrayFilter((pair, type) -> type = 'int_value', arrayZip(keys, ints), types), 'Map(LowCardinality(String), Int64)') AS attributes_int,
+    CAST(arrayFilter((pair, type) -> type = 'double_value', arrayZip(keys, doubles), types), 'Map(LowCardinality(String), Float64)') AS attributes_float,
+    CAST(arrayFilter((pair, type) -> type = 'bool_value', arrayZip(keys, bools), types), 'Map(LowCardinality(String), Bool)') AS attributes_bool,
+    CAST(arrayMap(
+        entry -> (entry.1, multiIf(
+            entry.2 = 'json_value', entry.3,
+            entry.2 = 'array_value', concat('[', arrayStringConcat(arrayMap(item -> multiIf(item.value = 'string_value', toJSONString(item.string_value), item.value = 'int_value', toString(item.int_value), item.value = 'bool_value', if(item.bool_value, 'true', 'false'), item.value = 'double_value', multiIf(isNaN(item.double_value), '"NaN"', isInfinite(item.double_value), if(item.double_value > 0, '"Infinity"', '"-Infinity"'), item.double_value = trunc(item.double_value) AND abs(item.double_value) < 1e15, concat(toString(item.double_value), '.0'), toString(item.double_value)), item.value = 'bytes_value', concat('"', base64Encode(item.bytes_value), '"'), 'null'), entry.4), ','), ']'),
+            'null')),
+        arrayFilter((entry, type) -> type IN ('array_value', 'json_value', 'no'), arrayZip(keys, types, jsons, arrays), types)), 'Map(LowCardinality(String), String)') AS attributes_json,
+    CAST(arrayFilter((pair, type) -> type = 'bytes_value', arrayZip(keys, byte_strings), types), 'Map(LowCardinality(String), String)') AS attributes_bytes,
+    CAST(arrayFilter((pair, type) -> type = 'string_value' AND length(pair.2) > 256, arrayZip(keys, strings), types), 'Map(LowCardinality(String), String)') AS attributes_text,
     events,
     links,
     dropped_attributes_count,
@@ -181,55 +179,54 @@ SELECT
     if(texts[indexOf(text_columns, 9)] != '', texts[indexOf(text_columns, 9)], release_of_resource) AS release,
     toInt64(if(numbers[indexOf(number_columns, 72)] <= 9e9, numbers[indexOf(number_columns, 72)], NULL) * 1000000000) AS time_to_first_token_ns,
     if(texts[indexOf(text_columns, 3)] != '', texts[indexOf(text_columns, 3)], exception_type) AS error_type,
-    CAST((arrayMap(key -> substring(key, length('mlflow.traceTag.') + 1), arrayFilter(key -> startsWith(key, 'mlflow.traceTag.'), keys)), arrayFilter((text, key) -> startsWith(key, 'mlflow.traceTag.'), strings, keys)), 'Map(LowCardinality(String), String)') AS tags,
+    CAST(arrayMap(pair -> (substring(pair.1, length('mlflow.traceTag.') + 1), pair.2), arrayFilter(pair -> startsWith(pair.1, 'mlflow.traceTag.'), arrayZip(keys, strings))), 'Map(LowCardinality(String), String)') AS tags,
+    -- a preview is the last message's text where the content is messages, OpenTelemetry's or OpenAI's
     multiIf(
         NOT is_root AND span_type NOT IN ('llm', 'agent'), '',
-        startsWith(contents[indexOf(content_columns, 96)], '['), leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content'), 240),
+        startsWith(contents[indexOf(content_columns, 96)], '[') AND JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content'), 240),
+        startsWith(contents[indexOf(content_columns, 96)], '{"messages"') AND JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 96)], 240)) AS input_preview,
     multiIf(
         NOT is_root AND span_type NOT IN ('llm', 'agent'), '',
-        startsWith(contents[indexOf(content_columns, 97)], '['), leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content'), 240),
+        startsWith(contents[indexOf(content_columns, 97)], '[') AND JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content'), 240),
+        startsWith(contents[indexOf(content_columns, 97)], '{') AND JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 97)], 240)) AS output_preview,
     fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at
 FROM (
     -- what the map knows of a span's attributes, sorted by slot: the best source of each column first
     SELECT
-        * EXCEPT (environment, release, parent_span_id, slots, number_slots, number_values),
+        * EXCEPT (environment, release, parent_span_id, slots),
         environment AS environment_of_resource,
         release AS release_of_resource,
         parent_span_id AS raw_parent_span_id,
-        arraySort((text, slot) -> slot,
-            arrayFilter((text, slot, type) -> slot BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND text != '', strings, slots, types),
-            arrayFilter((slot, type, text) -> slot BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND text != '', slots, types, strings)) AS texts,
-        arrayMap(slot -> intDiv(slot, 8), arraySort(
-            arrayFilter((slot, type, text) -> slot BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND text != '', slots, types, strings))) AS text_columns,
-        arraySort((number, slot) -> slot, arrayFilter(number -> isNotNull(number), number_values), arrayFilter((slot, number) -> isNotNull(number), number_slots, number_values)) AS numbers,
-        arrayMap(slot -> intDiv(slot, 8), arraySort(arrayFilter((slot, number) -> isNotNull(number), number_slots, number_values))) AS number_columns,
-        arraySort((text, slot) -> slot,
-            arrayFilter((text, slot, type) -> slot >= 96 * 8 AND type = 'string_value' AND text != '', strings, slots, types),
-            arrayFilter((slot, type, text) -> slot >= 96 * 8 AND type = 'string_value' AND text != '', slots, types, strings)) AS contents,
-        arrayMap(slot -> intDiv(slot, 8), arraySort(
-            arrayFilter((slot, type, text) -> slot >= 96 * 8 AND type = 'string_value' AND text != '', slots, types, strings))) AS content_columns
+        arraySort(known -> known.1, arrayFilter(
+            (known, type) -> known.1 BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND known.2 != '',
+            arrayZip(slots, strings), types)) AS known_texts,
+        known_texts.2 AS texts,
+        arrayMap(slot -> intDiv(slot, 8), known_texts.1) AS text_columns,
+        -- counts, costs and times: what is negative, not finite or beyond a double's exact integers is none
+        arraySort(known -> known.1, arrayFilter(known -> ifNull(known.2 BETWEEN 0 AND 9007199254740992, false), arrayMap(
+            known -> (known.1, multiIf(
+                known.2 = 'int_value', toFloat64(known.3),
+                known.2 = 'double_value', known.4,
+                known.2 = 'string_value', toFloat64OrNull(known.5),
+                NULL)),
+            arrayFilter(
+                known -> known.1 >= 64 * 8 AND known.1 < 96 * 8,
+                arrayZip(slots, types, ints, doubles, strings))))) AS known_numbers,
+        known_numbers.2 AS numbers,
+        arrayMap(slot -> intDiv(slot, 8), known_numbers.1) AS number_columns,
+        arraySort(known -> known.1, arrayFilter(
+            (known, type) -> known.1 >= 96 * 8 AND type = 'string_value' AND known.2 != '',
+            arrayZip(slots, strings), types)) AS known_contents,
+        known_contents.2 AS contents,
+        arrayMap(slot -> intDiv(slot, 8), known_contents.1) AS content_columns
     FROM (
         SELECT
             *,
             arrayMap(key -> transform(key, ['gen_ai.agent.name', 'agent.name', 'graph.node.name', 'deployment.environment.name', 'deployment.environment', 'error.type', 'gen_ai.response.finish_reasons', 'llm.finish_reason', 'gen_ai.operation.name', 'gen_ai.prompt.name', 'prompt.id', 'gen_ai.prompt.version', 'llm.prompt_template.version', 'gen_ai.provider.name', 'gen_ai.system', 'llm.provider', 'llm.system', 'service.version', 'gen_ai.request.model', 'llm.request.model_name', 'embedding.model_name', 'reranker.model_name', 'gen_ai.response.id', 'gen_ai.response.model', 'llm.response.model_name', 'session.id', 'gen_ai.conversation.id', 'openinference.span.kind', 'gen_ai.tool.call.id', 'tool.id', 'gen_ai.tool.name', 'tool.name', 'user.id', 'enduser.id', 'gen_ai.usage.cache_read.input_tokens', 'llm.token_count.prompt_details.cache_read', 'gen_ai.usage.cache_write.input_tokens', 'gen_ai.usage.cache_creation.input_tokens', 'llm.token_count.prompt_details.cache_write', 'llm.cost.prompt', 'llm.cost.completion', 'llm.cost.total', 'gen_ai.usage.cost', 'gen_ai.usage.input_tokens', 'llm.token_count.prompt', 'gen_ai.usage.prompt_tokens', 'gen_ai.usage.output_tokens', 'llm.token_count.completion', 'gen_ai.usage.completion_tokens', 'gen_ai.usage.reasoning.output_tokens', 'llm.token_count.completion_details.reasoning', 'gen_ai.response.time_to_first_chunk', 'gen_ai.usage.total_tokens', 'llm.token_count.total', 'input.value', 'gen_ai.input.messages', 'gen_ai.tool.call.arguments', 'gen_ai.retrieval.query.text', 'gen_ai.prompt', 'output.value', 'gen_ai.output.messages', 'gen_ai.tool.call.result', 'gen_ai.retrieval.documents', 'gen_ai.completion', 'llm.model_name'], [8, 9, 10, 16, 17, 24, 32, 33, 40, 48, 49, 56, 57, 64, 65, 66, 67, 72, 80, 81, 82, 83, 88, 96, 97, 104, 105, 112, 120, 121, 128, 129, 136, 137, 512, 513, 520, 521, 522, 528, 536, 544, 545, 552, 553, 554, 560, 561, 562, 568, 569, 576, 584, 585, 768, 769, 770, 771, 772, 776, 777, 778, 779, 780, 504], 0), keys) AS slots,
             multiIf(start_ns != 0, start_ns, end_ns != 0, end_ns, received_ns) AS started,
-            parent_span_id IN ('', '\0\0\0\0\0\0\0\0') AS is_root,
-            arrayFilter(slot -> slot >= 64 * 8 AND slot < 96 * 8, slots) AS number_slots,
-            -- counts, costs and times: what is negative, not finite or beyond a double's exact integers is none
-            arrayMap(
-                number -> if(number BETWEEN 0 AND 9007199254740992, number, NULL),
-                arrayMap(
-                    (type, int, double, text) -> multiIf(
-                        type = 'int_value', toFloat64(int),
-                        type = 'double_value', double,
-                        type = 'string_value', toFloat64OrNull(text),
-                        NULL),
-                    arrayFilter((type, slot) -> slot >= 64 * 8 AND slot < 96 * 8, types, slots),
-                    arrayFilter((int, slot) -> slot >= 64 * 8 AND slot < 96 * 8, ints, slots),
-                    arrayFilter((double, slot) -> slot >= 64 * 8 AND slot < 96 * 8, doubles, slots),
-                    arrayFilter((text, slot) -> slot >= 64 * 8 AND slot < 96 * 8, strings, slots))) AS number_values
+            parent_span_id IN ('', '\0\0\0\0\0\0\0\0') AS is_root
         FROM spans_in
     )
 );
