@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 from tracestone.collector import scoring_api, web
 from tracestone.collector.http_server import HttpServer
@@ -19,7 +20,7 @@ from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.recovery import Log, open_log
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
-from tracestone.schema.errors import TracestoneError
+from tracestone.schema.errors import StorageDown, TracestoneError
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 GRPC_GRACE_SECONDS = 2.0
 _CHECK_SECONDS = 3.0
+_STOP_CHECKS_SECONDS = 1.0
 
 
 class Collector:
@@ -47,6 +49,7 @@ class Collector:
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._stack = AsyncExitStack()
         self._loading: asyncio.Task[None] | None = None
+        self._checks: dict[str, asyncio.Task[None]] = {}
         self._log: Log | None = None
         self._loader: Loader | None = None
         self._servers: list[HttpServer] = []
@@ -77,19 +80,24 @@ class Collector:
         """For every part what is wrong with it, "" when it works."""
         assert self._log is not None and self._loader is not None and self._loading is not None
         stats = self._log.stats()
-        mirror = await self._mirror.health()
+        clickhouse, postgres, mirror = await asyncio.gather(
+            self._check("clickhouse", self._columnar.ping),
+            self._check("postgres", lambda: ping(self._pool)),
+            self._check("mirror", self._mirror_works),
+        )
         return {
-            "clickhouse": await self._check(self._columnar.ping()),
-            "postgres": await self._check(ping(self._pool)),
+            "clickhouse": clickhouse,
+            "postgres": postgres,
             "write_ahead_log": stats.last_error,
             "loader": "the loader has ended" if self._loading.done() else self._loader.state.error,
-            "mirror": "" if mirror.ok else mirror.problem,
+            "mirror": mirror,
             "scoring": self._scoring_problem(),
             **{f"http_{server.name}": "" if server.running else "does not serve" for server in self._servers},
         }
 
     async def _start(self) -> None:
         settings = self._settings
+        self._stack.push_async_callback(self._stop_checks)
         self._log = await asyncio.to_thread(
             open_log,
             settings.data_dir / "wal",
@@ -171,15 +179,30 @@ class Collector:
         self._loading.cancel()
         await asyncio.wait([self._loading])
 
-    async def _check(self, answer: Awaitable[None]) -> str:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                await answer
-        except TimeoutError:
+    async def _mirror_works(self) -> None:
+        state = await self._mirror.health()
+        if not state.ok:
+            raise StorageDown(state.problem)
+
+    async def _check(self, part: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> str:
+        # A driver may take long to give up a question, so it is left to it; nobody asks again until then.
+        if part not in self._checks or self._checks[part].done():
+            self._checks[part] = asyncio.create_task(ask(), name=f"check {part}")
+        check = self._checks[part]
+        await asyncio.wait([check], timeout=_CHECK_SECONDS)
+        if not check.done():
             return f"no answer within {_CHECK_SECONDS:g} s"
+        try:
+            check.result()
         except (TracestoneError, StatementFailed) as error:
             return str(error)
         return ""
+
+    async def _stop_checks(self) -> None:
+        for check in self._checks.values():
+            check.cancel()
+        if self._checks:
+            await asyncio.wait(self._checks.values(), timeout=_STOP_CHECKS_SECONDS)
 
 
 def _authority(host: str, port: int) -> str:

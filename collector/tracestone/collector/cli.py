@@ -16,7 +16,7 @@ import yaml
 
 from tracestone.schema.errors import TracestoneError
 from tracestone.schema.observe import set_up_logging
-from tracestone.schema.settings import Settings, load, shown
+from tracestone.schema.settings import Settings, load, prepare_grpc, shown
 
 _STOP_SECONDS = 9.5
 Command = Callable[..., Any]
@@ -98,6 +98,7 @@ def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
     except TracestoneError as error:
         _fail(error)
     set_up_logging(settings.log_level)
+    prepare_grpc()
     return settings
 
 

@@ -127,6 +127,16 @@ def _read(file: Path | None) -> dict[str, Any]:
     return content
 
 
+def prepare_grpc() -> None:
+    """Sets what grpc reads from the environment while it is imported: no lines of its own on standard error.
+
+    What goes wrong we report ourselves. And we start programs (Postgres) but never fork to go on in Python, so its
+    handlers around a fork have nothing to do.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
+
 def prepare_litellm() -> None:
     """Sets what litellm reads from the environment while it is imported: its own price map, no calls home."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
