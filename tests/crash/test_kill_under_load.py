@@ -77,5 +77,5 @@ async def test_a_kill_during_the_first_start_leaves_nothing_half_made(program: P
 async def _healthy(program: Program) -> None:
     async with asyncio.timeout(60):
         await asyncio.sleep(1)
-        while (await program.health())[0] != 200:  # noqa: ASYNC110
+        while (await program.health())[0] != 200:
             await asyncio.sleep(0.2)

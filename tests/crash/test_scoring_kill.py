@@ -82,5 +82,5 @@ async def test_every_trace_has_one_verdict_after_kills(
 async def _until_all_are_scored(pool: Pool) -> None:
     wanted = 2 * (KILLS + 1) * EACH
     async with asyncio.timeout(200):
-        while await pool.fetchval("SELECT count(*) FROM assessments") < wanted:  # noqa: ASYNC110
+        while await pool.fetchval("SELECT count(*) FROM assessments") < wanted:
             await asyncio.sleep(0.1)

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import grpc
 import httpx
@@ -19,11 +20,54 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from support.program import Program
+from support.running import Running
 from tracestone.schema import clock
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 Send = Callable[[bytes], Awaitable[None]]
+
+
+class Target(Protocol):
+    """A running Tracestone: where it takes OTLP, and how to ask it."""
+
+    @property
+    def grpc(self) -> str:
+        """Host and port of OTLP/gRPC."""
+
+    @property
+    def http(self) -> str:
+        """URL of OTLP/HTTP."""
+
+    async def sql(self, statement: str) -> list[list[Any]]:
+        """Rows of an answer."""
+
+    def tail(self) -> str:
+        """The end of its log, for messages."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A collector in this process as a target."""
+
+    running: Running
+
+    @property
+    def grpc(self) -> str:
+        """Host and port of OTLP/gRPC."""
+        return self.running.grpc_address
+
+    @property
+    def http(self) -> str:
+        """URL of OTLP/HTTP."""
+        return self.running.traces_url
+
+    async def sql(self, statement: str) -> list[list[Any]]:
+        """Rows of an answer, asked past the SQL endpoint."""
+        return [list(row.values()) for row in await self.running.columnar.query(statement)]
+
+    def tail(self) -> str:
+        """Nothing: pytest shows the log of this process."""
+        return ""
 
 
 class NotTaken(Exception):
@@ -100,7 +144,7 @@ def request(spans: list[Span], service: str = "crash") -> Request:
     return Request(message.SerializeToString(), tuple(spans))
 
 
-def grpc_sender(program: Program) -> tuple[Send, Callable[[], Awaitable[None]]]:
+def grpc_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """Sends over one gRPC connection that comes back by itself; and how to close it."""
     options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 50)]
     channel = grpc.aio.insecure_channel(program.grpc, options=[*options, ("grpc.use_local_subchannel_pool", 1)])
@@ -121,7 +165,7 @@ def grpc_sender(program: Program) -> tuple[Send, Callable[[], Awaitable[None]]]:
     return send, close
 
 
-def http_sender(program: Program) -> tuple[Send, Callable[[], Awaitable[None]]]:
+def http_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """Sends over HTTP; and how to close it."""
     client = httpx.AsyncClient(timeout=20)
 
@@ -140,7 +184,7 @@ def http_sender(program: Program) -> tuple[Send, Callable[[], Awaitable[None]]]:
 class Senders:
     """Several senders at once, gRPC and HTTP by turns, between `start` and `stop`."""
 
-    def __init__(self, program: Program, *, count: int = 4, seed: int = 1, pause: float = 0.0, **shape: int) -> None:
+    def __init__(self, program: Target, *, count: int = 4, seed: int = 1, pause: float = 0.0, **shape: int) -> None:
         self.account = Account()
         self._program = program
         self._count = count
@@ -196,7 +240,7 @@ class Senders:
                 return
 
 
-async def drained(program: Program, account: Account, within: float = 60.0) -> None:
+async def drained(program: Target, account: Account, within: float = 60.0) -> None:
     """Waits until as many spans as were acknowledged are counted in traces, or for `within` seconds."""
     end = clock.monotonic() + within
     while clock.monotonic() < end:
@@ -205,7 +249,7 @@ async def drained(program: Program, account: Account, within: float = 60.0) -> N
         await asyncio.sleep(0.2)
 
 
-async def check_exact(program: Program, account: Account) -> None:
+async def check_exact(program: Target, account: Account) -> None:
     """Asserts that the store holds what was acknowledged, each span once, and that every trace adds up."""
     await drained(program, account)
     stored: dict[str, list[str]] = defaultdict(list)

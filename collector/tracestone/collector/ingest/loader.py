@@ -104,7 +104,6 @@ class Loader:
         log_id: str,
         batch_max_bytes: int,
         batch_max_age: float,
-        notes_seconds: float = _NOTES_SECONDS,
     ) -> None:
         self._reader = reader
         self._store = store
@@ -112,7 +111,6 @@ class Loader:
         self._log_id = log_id
         self._max_bytes = batch_max_bytes
         self._max_age = batch_max_age
-        self._notes_seconds = notes_seconds
         self.state = LoaderState(inserted_end=reader.acknowledged, visible_end=reader.acknowledged)
         self._moved = asyncio.Condition()
         self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
@@ -300,7 +298,7 @@ class Loader:
             elif shares < _MAX_SPLIT:
                 work += [(names, share + n * shares, shares * _SPLIT_TRACES) for n in range(_SPLIT_TRACES)]
             else:
-                reason = f"traces with cityHash64(trace_id) % {shares} = {share} cannot be computed: {error}"
+                reason = f"traces with sipHash64(trace_id) % {shares} = {share} cannot be computed: {error}"
                 await self._keep_note(f"{names[0]}.traces-{share}-{shares}", reason)
 
     async def _refresh_failure(
@@ -310,7 +308,7 @@ class Loader:
         backoff = Backoff()
         tries = 0
         while True:
-            if clock.monotonic() - oldest > self._notes_seconds:
+            if clock.monotonic() - oldest > _NOTES_SECONDS:
                 raise _NotesExpired
             try:
                 await self._store.refresh_traces(names, share, shares)
