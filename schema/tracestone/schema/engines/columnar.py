@@ -21,11 +21,13 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
 
+from tracestone.schema import sqlfiles
 from tracestone.schema.errors import StorageDown
 
 # No session per client: concurrent statements must not queue behind each other on a server.
 common.set_setting("autogenerate_session_id", False)
 
+_QUERIES = sqlfiles.queries("clickhouse", "connection")
 Settings = Mapping[str, Any]
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -65,7 +67,7 @@ class Columnar:
 
     async def ping(self) -> None:
         """Returns when ClickHouse answers. Raises StorageDown or StatementFailed."""
-        await self.command("SELECT 1")
+        await self.command(_QUERIES["ping"])
 
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Settings | None = None
@@ -133,7 +135,7 @@ class Columnar:
     def _open(self) -> None:
         try:
             first = clickhouse_connect.get_client(dsn=self.url)
-            first.command(f"CREATE DATABASE IF NOT EXISTS `{self.database}`")
+            first.command(_QUERIES["create_database"], parameters={"database": self.database})
             first.close()
             for _ in range(self._size):
                 client = clickhouse_connect.get_client(dsn=self.url, database=self.database)

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from tracestone.schema import sqlfiles
 from tracestone.schema.errors import StorageDown
 
 # asyncpg's classes take no type argument at run time; the stubs default it to Record.
@@ -17,6 +18,7 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
 
+_QUERIES = sqlfiles.queries("postgres", "connection")
 # What asyncpg raises when the server is away, closing, full or asks for another try.
 _TEMPORARY = (
     OSError,
@@ -94,6 +96,6 @@ async def _set_up(connection: Any) -> None:
 async def ping(pool: Pool) -> None:
     """Returns when Postgres answers. Raises StorageDown."""
     try:
-        await pool.fetchval("SELECT 1")
+        await pool.fetchval(_QUERIES["ping"])
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageDown(f"Postgres does not answer: {error}") from error

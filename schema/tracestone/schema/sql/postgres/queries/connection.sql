@@ -1,0 +1,3 @@
+-- name: ping
+-- Answers when Postgres does.
+SELECT 1
