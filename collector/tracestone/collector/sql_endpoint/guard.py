@@ -6,9 +6,9 @@ A statement goes through four steps, and only its checked form reaches the engin
    second statement is an error. From here on only this text is used.
 2. Its last FORMAT and SETTINGS clauses are taken off; the settings are checked by list and against the
    limits.
-3. The tokens are checked: no INTO OUTFILE, no name of a refused function before a bracket or after APPLY,
-   nothing but plain words in SHOW. This covers what the syntax tree does not print (column transformers,
-   conditions of SHOW).
+3. The tokens are checked: no INTO OUTFILE, no name of a refused function, with brackets or without (a function
+   may be handed to another as an argument: `arrayMap(file, [...])`), nothing but plain words in SHOW. This
+   covers what the syntax tree does not print (column transformers, conditions of SHOW).
 4. The engine's syntax tree (`EXPLAIN AST`, with the parameters bound, so that an Identifier parameter is seen
    as the name it stands for) is checked node by node: kinds of node, functions, table functions, tables and
    databases.
@@ -109,6 +109,8 @@ class Guard:
             self._check_kind(nodes, place)
             if node.kind == "Function":
                 self._check_function(nodes, place, database)
+            elif node.kind == "Identifier":
+                self._check_handed_on(node.name)
             elif node.kind == "TableIdentifier":
                 tables.add(self._check_table(node.name, database))
         self._check_statement(nodes, parts, database)
@@ -136,23 +138,33 @@ class Guard:
                 raise Refused(Kind.READONLY, "PARALLEL WITH is refused: send one statement at a time")
             if token.names and after.is_sign("("):
                 self._check_name(token.value)
+        self._check_bare_names(found)
         applied = [place for place, token in enumerate(found) if token.is_word("APPLY")]
         if len(applied) > _MAX_APPLIED:
             # The engine's analysis of a chain of them takes a time that grows with its square, and no limit ends it.
             raise Refused(Kind.QUERY_IS_TOO_LARGE, f"APPLY is served up to {_MAX_APPLIED} times in a statement")
-        for place in applied:
-            self._check_applied(found[place + 1 : place + 3])
         for name in _identifier_parameters(found):
-            if _CONTROL.search(parameters.get(name, "")) or "\\" in parameters.get(name, ""):
+            value = parameters.get(name, "")
+            if not value or _CONTROL.search(value) or any(sign in value for sign in '\\`"'):
                 raise Refused(Kind.SYNTAX_ERROR, f"The name given as the parameter {name} must be a plain name")
+            self._check_handed_on(value)
         if found[0].is_word("SHOW"):
             _check_show(found)
 
-    def _check_applied(self, after: tuple[Token, ...]) -> None:
-        for token in after:
-            if token.names:
-                self._check_name(token.value)
-                return
+    def _check_bare_names(self, found: tuple[Token, ...]) -> None:
+        """Any name may be a function that is handed to another, but not what follows a dot or is an alias."""
+        for before, token in zip((None, *found), found, strict=False):
+            if token.names and not (before is not None and (before.is_sign(".") or before.is_word("AS"))):
+                self._check_handed_on(token.value)
+
+    def _check_handed_on(self, name: str) -> None:
+        """A name without brackets: a column, or a function as the argument of another."""
+        if not self._functions.get(name.strip().lower(), True):
+            raise Refused(
+                Kind.ACCESS_DENIED,
+                f"The function {name} is refused to readers, also as an argument; "
+                f"write a column of this name with its table's, as t.{name}",
+            )
 
     def _check_name(self, name: str) -> None:
         """A name in front of a bracket; names unknown to the engine are left to its own error."""
