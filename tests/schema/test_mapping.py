@@ -255,14 +255,14 @@ async def test_session_id_before_conversation_id(stored: Stored) -> None:
     assert (await stored({"gen_ai.conversation.id": "c", "session.id": "s"}))["session_id"] == "s"
 
 
-async def test_previews_of_roots_models_and_agents_only(stored: Stored) -> None:
+async def test_previews_of_roots_and_models_only(stored: Stored) -> None:
     values = {"input.value": "the question", "output.value": "the answer"}
     for attributes, parent, shown in (
         ({}, 0, True),
         ({}, 7, False),
         ({"openinference.span.kind": "TOOL"}, 7, False),
         ({"openinference.span.kind": "LLM"}, 7, True),
-        ({"openinference.span.kind": "AGENT"}, 7, True),
+        ({"openinference.span.kind": "AGENT"}, 7, False),
     ):
         row = await stored({**values, **attributes}, parent=parent)
         assert (row["input_preview"], row["output_preview"]) == (("the question", "the answer") if shown else ("", ""))

@@ -108,6 +108,7 @@ CREATE TABLE IF NOT EXISTS spans_in (
 ) ENGINE = Null;
 
 -- Spans as stored; read through the view `spans`, which shows one row for each (trace_id, span_id).
+-- A partition is a week; clocks that are far off share one, so that no client can make partitions without end.
 -- The minute in the key keeps the spans of a trace together and lets a trace be found by its minutes (trace_minutes).
 CREATE TABLE IF NOT EXISTS span_rows (
     experiment_id UInt32,
@@ -175,9 +176,9 @@ CREATE TABLE IF NOT EXISTS span_rows (
     -- 1 hides an earlier version whose start was in another minute (queries/moved_spans.sql)
     is_deleted UInt8 CODEC(ZSTD(1))
 ) ENGINE = ReplacingMergeTree(received_at, is_deleted)
-PARTITION BY toDate(start_time)
+PARTITION BY if(start_time BETWEEN received_at - INTERVAL 400 DAY AND received_at + INTERVAL 2 DAY, toMonday(start_time), toDate(0))
 ORDER BY (experiment_id, toStartOfMinute(start_time), trace_id, span_id)
-SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 24;
+SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 60;
 
 -- Where a trace's spans are: in which experiment and which minutes of `span_rows`.
 CREATE TABLE IF NOT EXISTS trace_minutes (

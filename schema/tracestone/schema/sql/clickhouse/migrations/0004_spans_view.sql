@@ -182,12 +182,12 @@ SELECT
     CAST(arrayMap(pair -> (substring(pair.1, length('mlflow.traceTag.') + 1), pair.2), arrayFilter(pair -> startsWith(pair.1, 'mlflow.traceTag.'), arrayZip(keys, strings))), 'Map(LowCardinality(String), String)') AS tags,
     -- a preview is the last message's text where the content is messages, OpenTelemetry's or OpenAI's
     multiIf(
-        NOT is_root AND span_type NOT IN ('llm', 'agent'), '',
+        NOT is_root AND span_type != 'llm', '',
         startsWith(contents[indexOf(content_columns, 96)], '[') AND JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content'), 240),
         startsWith(contents[indexOf(content_columns, 96)], '{"messages"') AND JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 96)], 240)) AS input_preview,
     multiIf(
-        NOT is_root AND span_type NOT IN ('llm', 'agent'), '',
+        NOT is_root AND span_type != 'llm', '',
         startsWith(contents[indexOf(content_columns, 97)], '[') AND JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content'), 240),
         startsWith(contents[indexOf(content_columns, 97)], '{') AND JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 97)], 240)) AS output_preview,
