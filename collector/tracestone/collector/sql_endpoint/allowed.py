@@ -97,6 +97,12 @@ SYSTEM_TABLES = frozenset(
     """.split()
 )
 
+# Columns that tell where the server keeps its files, and the tables that have them.
+PATH_COLUMNS = frozenset(
+    "data_path data_paths license_path metadata_path path result_part_path source_part_paths".split()
+)
+PATH_TABLES = frozenset("databases licenses merges parts parts_columns tables".split())
+
 # Settings a reader may give, in a SETTINGS clause or the URL. None may name a file or a host, hold an
 # expression (additional_result_filter), let a statement spill to disk (max_bytes_before_external_…), or lift
 # a limit.

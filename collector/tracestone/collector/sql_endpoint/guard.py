@@ -26,6 +26,8 @@ from tracestone.collector.sql_endpoint.allowed import (
     FUNCTION_CATEGORIES,
     FUNCTIONS,
     FUNCTIONS_REFUSED,
+    PATH_COLUMNS,
+    PATH_TABLES,
     SYSTEM_TABLES,
     TABLE_FUNCTIONS,
 )
@@ -57,6 +59,14 @@ _SHOW_WORDS = {
     "FULL",
     "CHANGED",
     "EXTENDED",
+}
+_EVERY_COLUMN = {
+    "Asterisk",
+    "QualifiedAsterisk",
+    "ColumnsRegexpMatcher",
+    "ColumnsListMatcher",
+    "QualifiedColumnsRegexpMatcher",
+    "QualifiedColumnsListMatcher",
 }
 _MEMBERSHIP = {
     "in",
@@ -114,6 +124,9 @@ class Guard:
             elif node.kind == "TableIdentifier":
                 tables.add(self._check_table(node.name, database))
         self._check_statement(nodes, parts, database)
+        if nodes[0].kind.startswith(("Select", "Explain", "DescribeQuery")):
+            for table in sorted(tables):
+                _check_paths(table, nodes, parts.tokens)
         return Checked(
             text=parts.body,
             format=parts.format,
@@ -209,7 +222,9 @@ class Guard:
             arguments = [child for child in children(nodes, place, 2) if child.depth == depth]
             for child in arguments[1:2]:
                 if child.kind == "Identifier" and ("." in child.name or database != self.database):
-                    self._check_table(child.name, database)
+                    table = self._check_table(child.name, database)
+                    if _has_paths(table):
+                        raise _refused_paths(table)
 
     def _check_table(self, name: str, database: str) -> str:
         if _CONTROL.search(name) or any(sign in name for sign in "/\\()"):
@@ -292,6 +307,25 @@ def _allowed_functions(functions: Iterable[Mapping[str, object]]) -> dict[str, b
     return allowed
 
 
+def _has_paths(table: str) -> bool:
+    home, _, name = table.partition(".")
+    return home == "system" and name in PATH_TABLES
+
+
+def _check_paths(table: str, nodes: list[Node], found: tuple[Token, ...]) -> None:
+    """A statement over a table with paths must name its columns, and none of those."""
+    if not _has_paths(table):
+        return
+    for place, node in enumerate(nodes):
+        every = node.kind in _EVERY_COLUMN and not (
+            nodes[place - 2].kind == "Function" and nodes[place - 2].name == "count"
+        )
+        if every or (node.kind == "Identifier" and node.name.rpartition(".")[2] in PATH_COLUMNS):
+            raise _refused_paths(table)
+    if any(token.names and token.value in PATH_COLUMNS for token in found):
+        raise _refused_paths(table)
+
+
 def _identifier_parameters(found: tuple[Token, ...]) -> list[str]:
     """The names of all `{name:Identifier}`."""
     return [
@@ -305,6 +339,14 @@ def _refused_statement(what: str) -> Refused:
     return Refused(
         Kind.READONLY,
         f"Only SELECT, EXPLAIN, SHOW, DESCRIBE and EXISTS are served here, read-only; this is {what[:50]}",
+    )
+
+
+def _refused_paths(table: str) -> Refused:
+    return Refused(
+        Kind.ACCESS_DENIED,
+        f"{table} also tells where the server keeps its files, so name the columns you need in place of *; "
+        f"refused are {', '.join(sorted(PATH_COLUMNS))}",
     )
 
 
