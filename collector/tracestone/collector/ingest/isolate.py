@@ -45,8 +45,12 @@ def span_count(payload: bytes) -> int:
 
 
 def without_spans(payload: bytes) -> bytes | None:
-    """One record with its resources and scopes alone, to find out whether these are at fault. None if it has no more
-    than one span, or cannot be parsed."""
+    """One record with its resources and scopes alone, to find out whether these are at fault.
+
+    None if there is more than one record, no more than one span in it, or it cannot be parsed.
+    """
+    if len(split_payload(payload)) != 1:
+        return None
     message = _parsed(payload)
     if message is None or _count(message) < 2:
         return None
