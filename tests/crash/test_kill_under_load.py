@@ -15,17 +15,26 @@ from support.load import Senders, check_exact
 from support.program import Program
 
 KILLS = 20
-STARTING_KILLS = 7
 
 
 @pytest.mark.timeout(400)
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(program: Program) -> None:
-    dice = random.Random(11)
-    senders = Senders(program)
+    await _kill_under_load(program, Senders(program), random.Random(11), KILLS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(3))
+async def test_nothing_acknowledged_is_lost_or_doubled_by_many_kills(program: Program, seed: int) -> None:
+    senders = Senders(program, count=8, seed=seed, traces=20, text_bytes=1000)
+    await _kill_under_load(program, senders, random.Random(seed), 5 * KILLS)
+
+
+async def _kill_under_load(program: Program, senders: Senders, dice: random.Random, kills: int) -> None:
     await program.start()
     await senders.start()
-    starting = set(dice.sample(range(KILLS), STARTING_KILLS))
-    for kill in range(KILLS):
+    starting = set(dice.sample(range(kills), kills // 3))
+    for kill in range(kills):
         if kill in starting:
             await asyncio.sleep(dice.uniform(0.0, 3.0))  # while it starts, or recovers its log
         else:
@@ -38,8 +47,8 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(program: Program
     await program.ready()
     account = await senders.stop()
     await check_exact(program, account)
-    assert account.failures > KILLS
-    assert account.spans > 100 * KILLS
+    assert account.failures > kills
+    assert account.spans > 100 * kills
     assert await program.terminate() == 0
     assert program.postmaster() is None
 

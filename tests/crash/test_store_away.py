@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.stores.spans import SpanStore
 
 MIB = 1024 * 1024
 BOUND = 4 * MIB
@@ -237,6 +239,31 @@ async def test_notes_that_expired_during_an_outage_are_written_again(
         await check_exact(Here(here), _account(first))
 
 
+async def test_a_part_that_a_kill_left_out_of_its_place_is_inserted_again(
+    pool: Pool, picky: PickyColumnar, tmp_path: Path
+) -> None:
+    first = next(requests(1))
+    picky.refuses_statement = lambda sql, parameters: 252 if "shares" in parameters else None
+    async with running(pool, picky, tmp_path) as here:
+        await _append(here, first.data)
+        async with asyncio.timeout(20):
+            while not await picky.query("SELECT 1 FROM trace_touches"):
+                await asyncio.sleep(0.05)
+    tables = await picky.query(
+        "SELECT data_paths[1] AS folder FROM system.tables WHERE database = currentDatabase() AND name = 'span_rows'"
+    )
+    await picky.command("DETACH TABLE span_rows")
+    parts = list(Path(tables[0]["folder"]).glob("*_*_*_*"))
+    for part in parts:
+        shutil.rmtree(part)
+    await picky.command("ATTACH TABLE span_rows")
+    assert parts
+    assert await picky.query("SELECT span_id FROM spans") == []
+    picky.refuses_statement = lambda sql, parameters: None
+    async with running(pool, picky, tmp_path) as here:
+        await check_exact(Here(here), _account(first))
+
+
 async def test_a_refresh_that_waited_too_long_begins_with_the_insert(
     pool: Pool, picky: PickyColumnar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -276,6 +303,22 @@ async def test_a_defect_of_the_loader_is_told_and_survived(
     assert "the loader failed and begins anew" in caplog.text
 
 
+async def test_what_is_inserted_is_on_the_disk_before_the_insert_returns(pool: Pool, columnar: Columnar) -> None:
+    """Without this, a crash of the machine takes what has left the log already."""
+    tables = await columnar.query(
+        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
+    )
+    kept = {row["name"]: row["engine_full"] for row in tables if row["name"] != "schema_migrations"}
+    assert {"span_rows", "trace_minutes", "trace_touches", "trace_rows", "assessment_rows"} <= kept.keys()
+    for name, definition in kept.items():
+        for setting in ("fsync_after_insert = 1", "fsync_part_directory = 1", "min_rows_to_fsync_after_merge = 1"):
+            assert setting in definition, name
+    count = "SELECT sum(value) AS syncs FROM system.events WHERE event IN ('FileSync', 'DirectorySync')"
+    before = (await columnar.query(count))[0]["syncs"]
+    await SpanStore(columnar).insert(_framed(next(requests(1)).data), "batch")
+    assert (await columnar.query(count))[0]["syncs"] > before
+
+
 async def check_traces(here: Running, account: Account) -> None:
     """Waits until the traces of an account are counted."""
     await drained(Here(here), account)
@@ -298,6 +341,11 @@ async def _append(here: Running, *bodies: bytes) -> None:
     assert log is not None
     tails = [Traces(experiment_ids=[0], received_at=number).SerializeToString() for number in range(1, len(bodies) + 1)]
     await asyncio.gather(*(log.writer.append(body + tail) for body, tail in zip(bodies, tails, strict=True)))
+
+
+def _framed(body: bytes) -> bytes:
+    record = body + Traces(experiment_ids=[0], received_at=1).SerializeToString()
+    return varint(len(record)) + record
 
 
 def _account(*taken: Request) -> Account:

@@ -1,19 +1,18 @@
 """From the write-ahead log into ClickHouse.
 
-    reader.next ─▶ store.insert (named by its place in the log) ─▶ refresh of the touched traces ─▶ reader.acknowledge
+    reader.next ─▶ store.insert ─▶ refresh of the touched traces ─▶ reader.acknowledge
 
 A batch is acknowledged, and may leave the log, only when its spans are stored and its traces recomputed; after a crash
-it is read again under the same name and changes nothing. Inserting and refreshing overlap: while one refresh runs,
-batches queue up and the next refresh takes them all, so the more there is to do the cheaper a span becomes.
+it is read and inserted again, and its spans replace themselves. Inserting and refreshing overlap: while one refresh
+runs, batches queue up and the next refresh takes them all, so the more there is to do the cheaper a span becomes.
 
 What ClickHouse cannot take now is tried again, the log keeping what waits (C4). What it refuses for its content is
 taken apart (`isolate`) until the spans at fault are alone; they go to the dead letters with the reason, and all others
 are stored (C3). The same holds for a trace that cannot be computed.
 
 **Notes of touched traces expire.** A refresh learns from `trace_touches` which traces a batch touched, and ClickHouse
-drops these notes after three hours. So a batch that was handed out before, by a process that died or because its
-refresh waited too long, is inserted once more under another name if no note of it is left: its spans replace
-themselves, and the notes are there again.
+drops these notes after three hours. When a refresh had to wait too long, its batches are inserted once more: then the
+notes are there again.
 """
 
 import asyncio
@@ -117,7 +116,6 @@ class Loader:
         self._unrefreshed: list[_Inserted] = []
         self._inserted = asyncio.Event()
         self._urgent = 0
-        self._repeated_end = reader.handed_out
 
     async def run(self) -> None:
         """Moves batches until cancelled. After a defect it begins anew with what is not acknowledged."""
@@ -136,7 +134,6 @@ class Loader:
             if clock.monotonic() - began > _LAST_RETRY_SECONDS:
                 backoff = Backoff()
             await backoff.wait()
-            self._repeated_end = max(self._repeated_end, self._reader.handed_out)
             self._reader.rewind()
             self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
             self._unrefreshed = []
@@ -160,9 +157,7 @@ class Loader:
             await self._slots.acquire()
             batch = await self._next()
             name = f"{self._log_id}/{batch.first}-{batch.end}"
-            await self._insert(name, name, batch.payload)
-            if batch.end <= self._repeated_end:
-                await self._renew_notes(name, batch.payload)
+            await self._insert(name, batch.payload)
             self.state.inserted_end = batch.end
             self._unrefreshed.append(_Inserted(name, batch.end, clock.monotonic()))
             self._inserted.set()
@@ -183,9 +178,9 @@ class Loader:
     def _age(self) -> float:
         return 0.0 if self._urgent else self._max_age
 
-    async def _insert(self, name: str, token: str, payload: bytes) -> None:
+    async def _insert(self, name: str, payload: bytes) -> None:
         """Stores a batch; what is refused for its content is in the dead letters then."""
-        refused = await self._store_parts(name, token, payload)
+        refused = await self._store_parts(name, payload)
         backoff = Backoff()
         while refused:
             kept = b"".join(each.payload for each in refused)
@@ -198,30 +193,30 @@ class Loader:
                 await backoff.wait()
         self._well("dead letters")
 
-    async def _store_parts(self, name: str, token: str, payload: bytes) -> list[_Refused]:
+    async def _store_parts(self, name: str, payload: bytes) -> list[_Refused]:
         """Stores what can be stored; the rest comes back."""
-        error = await self._refusal(name, token, payload)
+        error = await self._refusal(name, payload)
         if error is None:
             return []
         parts = await asyncio.to_thread(isolate.parts, payload)
         if not parts:
             return [_Refused(payload, str(error))]
         if bare := await asyncio.to_thread(isolate.without_spans, payload) if len(parts) > 1 else None:
-            reason = await self._refusal(name, f"{token}.bare", bare)
+            reason = await self._refusal(name, bare)
             if reason is not None:  # not one of the spans: what they share
                 return [_Refused(payload, str(reason))]
         refused = []
-        for number, part in enumerate(parts):
-            refused += await self._store_parts(name, f"{token}.{number}", part)
+        for part in parts:
+            refused += await self._store_parts(name, part)
         return refused
 
-    async def _refusal(self, name: str, token: str, payload: bytes) -> StatementFailed | None:
+    async def _refusal(self, name: str, payload: bytes) -> StatementFailed | None:
         """Stores a payload as soon as the store takes it; or the error for which its content is to blame."""
         backoff = Backoff()
         tries = 0
         while True:
             try:
-                await self._store.insert(payload, name, token)
+                await self._store.insert(payload, name)
             except StatementFailed as error:
                 tries += 1
                 divisible = tries > 1 and await asyncio.to_thread(isolate.divisible, payload)
@@ -241,23 +236,10 @@ class Loader:
         """Whether the store takes a request without spans."""
         probe = Traces(received_at=1).SerializeToString()
         try:
-            await self._store.insert(varint(len(probe)) + probe, "probe", f"probe {clock.now_ns()}")
+            await self._store.insert(varint(len(probe)) + probe, "probe")
         except (StatementFailed, Unavailable):
             return False
         return True
-
-    async def _renew_notes(self, name: str, payload: bytes) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                noted = await self._store.notes_touches(name)
-                break
-            except (StatementFailed, Unavailable) as error:
-                self._failing("insert", str(error))
-                await backoff.wait()
-        self._well("insert")
-        if not noted:
-            await self._insert(name, f"{name} {clock.now_ns()}", payload)
 
     async def _refresh_all(self) -> None:
         while True:

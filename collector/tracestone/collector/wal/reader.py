@@ -2,8 +2,7 @@
 
 A batch lies within one segment and is named by the positions of its first and last byte, which together with
 the log's id never stand for other content. Its end is kept in the cursor file before it is handed out: after
-a crash the same batches come again, with the same names, so a store that deduplicates by name takes each
-once.
+a crash the same batches come again, with the same names.
 
 `next` may be called again before `acknowledge`, up to MAX_OPEN_BATCHES times; `acknowledge` is in order. The
 store's insert comes before `acknowledge`, which makes the cursor durable before it deletes a segment.
@@ -72,11 +71,6 @@ class Reader:
     def acknowledged(self) -> int:
         """All before this position is consumed, and durably so."""
         return self._ledger.acknowledged
-
-    @property
-    def handed_out(self) -> int:
-        """Up to where batches were handed out, by this process or the one before; they may come again."""
-        return max((self._ledger.acknowledged, *self._repeat, *(batch.end for batch in self._open)))
 
     @property
     def oldest(self) -> int | None:

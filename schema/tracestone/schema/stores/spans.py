@@ -31,24 +31,25 @@ class SpanStore:
         self._insert_settings = {
             **_schema_settings(columnar.embedded),
             "input_format_protobuf_oneof_presence": 1,
-            # Two inserts of one batch leave one copy in each table behind the materialised views.
-            "deduplicate_blocks_in_dependent_materialized_views": 1,
+            # A repeat replaces itself by its keys. By its name or its bytes it must not be taken for one: ClickHouse
+            # notes these before the part is in its place, and killed in between it would ignore what it does not have.
+            "insert_deduplicate": 0,
             # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
             "optimize_on_insert": 0,
             # Old telemetry sent at once may span more days, hence partitions, than the default allows.
             "max_partitions_per_insert_block": 0,
         }
 
-    async def insert(self, payload: bytes, batch: str, token: str | None = None) -> None:
-        """Hands over length-delimited `ingest.v1.Traces` messages of a batch.
+    async def insert(self, payload: bytes, batch: str) -> None:
+        """Hands over length-delimited `ingest.v1.Traces` messages of a batch, all or part of it.
 
-        The token, by default the batch's name, makes a repeat harmless; parts of a batch have tokens of their own.
+        Safe to repeat: a span that comes again, with the same `received_at`, replaces itself.
         """
         await self._columnar.insert_bytes(
             "otlp_traces_in",
             payload,
             "Protobuf",
-            {**self._insert_settings, "insert_deduplication_token": token or batch, "log_comment": batch},
+            {**self._insert_settings, "log_comment": batch},
         )
 
     async def refresh_traces(self, batches: Sequence[str], share: int = 0, shares: int = 1) -> None:
@@ -61,10 +62,6 @@ class SpanStore:
                 raise
             await self._columnar.command(_MOVED["hide"], parameters, {"log_comment": "moved spans"})
             await self._columnar.command(_INGEST["refresh_traces"], parameters, _ONE_THREAD)
-
-    async def notes_touches(self, batch: str) -> bool:
-        """Whether it is still known which traces a batch touched; the notes are dropped after three hours."""
-        return bool(await self._columnar.query(_INGEST["touches"], {"batch": batch}))
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
         """A trace with all its spans; without an experiment, the first that has it. None when unknown."""

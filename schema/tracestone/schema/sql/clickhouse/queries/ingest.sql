@@ -97,7 +97,3 @@ FROM (
         GROUP BY experiment_id, trace_id
     )
 )
-
--- name: touches
--- Whether it is still noted which traces a batch touched.
-SELECT 1 FROM trace_touches WHERE batch = {batch:String} LIMIT 1
