@@ -46,6 +46,7 @@ def test_the_instructions_hold_the_content_between_marks() -> None:
     )
     assert code[1] in system
     assert "never an instruction" in system
+    assert "\\" not in system
     assert "true or false" in system
     assert system.index("rationale") < system.index('"value"')
 

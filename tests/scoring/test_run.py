@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.scorers import define
 from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target
+from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import Trace
@@ -86,7 +86,7 @@ class Bench:
         stopping = asyncio.Event()
         tasks = [asyncio.create_task(worker.run(stopping)) for worker in workers or [self.worker()]]
         async with asyncio.timeout(60):
-            while await self.jobs.waiting(1):  # noqa: ASYNC110
+            while await self.jobs.waiting(1):
                 await asyncio.sleep(0.02)
             stopping.set()
             await asyncio.gather(*tasks)
@@ -272,7 +272,7 @@ async def test_stopping_gives_unfinished_jobs_back(bench: Bench, provider_server
     stopping = asyncio.Event()
     task = asyncio.create_task(bench.worker(concurrency=2, drain_seconds=0.1).run(stopping))
     async with asyncio.timeout(30):
-        while len(provider_server.received) < 2:  # noqa: ASYNC110
+        while len(provider_server.received) < 2:
             await asyncio.sleep(0.02)
         stopping.set()
         await task
@@ -300,6 +300,96 @@ async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Col
     reading.traces = read  # type: ignore[method-assign]
     await runner.run(again)
     assert (await bench.verdict()).value is True
+
+
+def postgres_away_at_the_end(bench: Bench) -> Callable[[], None]:
+    """From now on no verdict can be written, until the returned function is called."""
+    record = bench.assessments.record
+
+    async def away(assessment: Assessment, connection: Any = None) -> Assessment:
+        raise ConnectionResetError("Postgres went away here")
+
+    bench.assessments.record = away  # type: ignore[method-assign]
+
+    def back() -> None:
+        bench.assessments.record = record  # type: ignore[method-assign]
+
+    return back
+
+
+async def test_a_verdict_that_was_paid_for_waits_for_postgres(bench: Bench, provider_server: OpenAIServer) -> None:
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    provider_server.answer = lambda body: good()
+    back = postgres_away_at_the_end(bench)
+    # The lease is shorter than the absence; a process does not take its own job over.
+    working = asyncio.create_task(bench.work(bench.worker(lease_seconds=0.2)))
+    while not provider_server.received:
+        await asyncio.sleep(0.02)
+    await bench.pool.execute("UPDATE scoring_jobs SET available_at = now() - interval '1 second'")
+    await asyncio.sleep(1.5)
+    back()
+    await working
+    assert len(provider_server.received) == 1
+    found = await bench.verdict()
+    assert (found.value, found.metadata["calls"], found.cost_usd) == (True, "1", pytest.approx(ONE_CALL))
+
+
+async def test_a_stop_gives_back_what_was_paid(bench: Bench, provider_server: OpenAIServer) -> None:
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    provider_server.answer = lambda body: good()
+    back = postgres_away_at_the_end(bench)
+    stopping = asyncio.Event()
+    task = asyncio.create_task(bench.worker(drain_seconds=0.5).run(stopping))
+    while not provider_server.received:
+        await asyncio.sleep(0.02)
+    stopping.set()
+    await task
+    back()
+    job = await bench.claim()
+    assert (job.deliveries, job.failures) == (1, 0)
+    assert job.spent == Usage(1, pytest.approx(ONE_CALL), 100, 10)
+    await bench.jobs.release([job])
+    await bench.work()
+    found = await bench.verdict()
+    assert (found.metadata["calls"], found.cost_usd) == ("2", pytest.approx(2 * ONE_CALL))
+
+
+async def test_an_unexpected_failure_keeps_what_was_paid_and_counts(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    provider_server.answer = lambda body: good()
+
+    async def fails(assessment: Assessment, connection: Any = None) -> Assessment:
+        raise RuntimeError("a defect of ours")
+
+    bench.assessments.record = fails  # type: ignore[method-assign]
+    stopping = asyncio.Event()
+    task = asyncio.create_task(bench.worker(lease_seconds=3600).run(stopping))
+    async with asyncio.timeout(30):
+        while not await bench.pool.fetchval("SELECT calls FROM scoring_jobs"):
+            await asyncio.sleep(0.02)
+    stopping.set()
+    await task
+    await bench.pool.execute("UPDATE scoring_jobs SET available_at = now()")
+    job = await bench.claim()
+    assert (job.deliveries, job.failures, job.spent.calls) == (2, 0, 1)
+
+
+async def test_a_trace_that_has_a_verdict_is_not_judged_again(bench: Bench, provider_server: OpenAIServer) -> None:
+    """A look that read before a job's end, and enqueues after it, makes the job anew."""
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1)), Row(numbered(2))])
+    provider_server.answer = lambda body: good()
+    await bench.runner.run(await bench.claim())
+    await bench.pool.execute(
+        "INSERT INTO scoring_jobs (scorer_name, scorer_version, experiment_id, trace_id, probability) "
+        "VALUES ('tone', 1, 0, $1, 0.5)",
+        numbered(1),
+    )
+    await bench.work()
+    assert len(provider_server.received) == 2
+    assert (await bench.verdict(1)).metadata["calls"] == "1"
+    assert (await bench.verdict(2)).metadata["calls"] == "1"
 
 
 async def test_traces_that_are_asked_for_together_are_read_together(bench: Bench, columnar: Columnar) -> None:

@@ -205,7 +205,7 @@ async def test_watching_ends_when_told(scorers: ScorerStore, pool: Pool, columna
     one = watcher(pool, columnar)
     task = asyncio.create_task(one.run(stopping))
     async with asyncio.timeout(30):
-        while not await jobs_of(pool):  # noqa: ASYNC110
+        while not await jobs_of(pool):
             await asyncio.sleep(0.02)
         stopping.set()
         await task

@@ -4,10 +4,14 @@ The verdict and the removal of the job are one transaction, and only the holder 
 remove it. So a worker that dies, or is overtaken, leaves either both or neither, and nobody sees two
 verdicts. A failed attempt goes back into the queue with what it cost; the last one becomes an assessment
 with an error.
+
+Scoring and writing are two steps, so that the writing can be repeated alone: what a judge was paid for is
+not bought again because Postgres was away at the end.
 """
 
 import logging
 import random
+from dataclasses import dataclass, replace
 
 from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.postgres import Pool, storage_errors
@@ -30,6 +34,18 @@ _LONGEST_BACKOFF_SECONDS = 300.0
 _MOST_LOST_DELIVERIES = 5
 _LOAD_RETRIES = 3
 _MAX_READY = 256
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is to be written about a job, whose `spent` includes this attempt.
+
+    Either an outcome, or another try in `again` seconds; neither when there is a verdict already.
+    """
+
+    job: Job
+    outcome: Outcome | None = None
+    again: float | None = None
 
 
 class Runner:
@@ -57,23 +73,44 @@ class Runner:
 
     async def run(self, job: Job) -> None:
         """Scores a claimed job and records the outcome, or puts it back for later. Raises StorageDown."""
+        await self.settle(await self.score(job))
+
+    async def score(self, job: Job) -> Scored:
+        """One attempt; nothing is written. Raises StorageDown, and then nothing was spent."""
+        if job.judged:
+            return Scored(job)
         definition = await self._scorers.get(job.scorer_name, job.scorer_version)
         scorer = self._scorer(definition)
         try:
             outcome = await self._attempt(job, scorer)
         except AttemptFailed as failure:
-            spent = job.spent.plus(failure.usage)
+            tried = replace(job, spent=job.spent.plus(failure.usage))
             most = max(scorer.retries, _LOAD_RETRIES) if failure.code == "TRACE_NOT_FOUND" else scorer.retries
             if failure.retryable and job.failures < most:
-                await self._jobs.retry(job, spent, self._wait(job, failure))
-                return
-            outcome = Outcome(
-                scorer.source_type,
-                scorer.source_id,
-                error=AssessmentError(failure.code, failure.message),
-                usage=failure.usage,
+                return Scored(tried, again=self._wait(job, failure))
+            error = AssessmentError(failure.code, failure.message)
+            return Scored(tried, Outcome(scorer.source_type, scorer.source_id, error=error))
+        return Scored(replace(job, spent=job.spent.plus(outcome.usage)), outcome)
+
+    async def settle(self, scored: Scored) -> None:
+        """Writes what an attempt came to, unless another worker holds the job by now. Safe to repeat.
+
+        Raises StorageDown.
+        """
+        if scored.again is not None:
+            held = await self._jobs.retry(scored.job, scored.job.spent, scored.again)
+        else:
+            held = await self._finish(scored.job, scored.outcome)
+        if not held:
+            logger.warning(
+                "a job was taken over by another worker",
+                extra={
+                    "scorer": scored.job.scorer_name,
+                    "trace_id": scored.job.trace_id,
+                    "calls": scored.job.spent.calls,
+                    "cost_usd": scored.job.spent.cost_usd,
+                },
             )
-        await self._finish(job, outcome)
 
     async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
@@ -86,17 +123,14 @@ class Runner:
         except MissingExtra as error:
             raise AttemptFailed("NOT_INSTALLED", str(error), retryable=False) from error
 
-    async def _finish(self, job: Job, outcome: Outcome) -> None:
-        assessment = _assessment(job, outcome)
+    async def _finish(self, job: Job, outcome: Outcome | None) -> bool:
+        assessment = outcome and _assessment(job, outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                if not await self._jobs.finish(job, connection):
-                    logger.warning(
-                        "a job was taken over by another worker",
-                        extra={"scorer": job.scorer_name, "trace_id": job.trace_id},
-                    )
-                    return
-                await self._assessments.record(assessment, connection)
+                held = await self._jobs.finish(job, connection)
+                if held and assessment is not None:
+                    await self._assessments.record(assessment, connection)
+        return held
 
     def _scorer(self, definition: Scorer) -> TraceScorer:
         key = (definition.name, definition.version)
@@ -113,7 +147,7 @@ class Runner:
 
 
 def _assessment(job: Job, outcome: Outcome) -> Assessment:
-    spent = job.spent.plus(outcome.usage)
+    spent = job.spent
     metadata = dict(outcome.metadata)
     if spent.calls:
         metadata["calls"] = str(spent.calls)

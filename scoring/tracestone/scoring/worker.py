@@ -1,8 +1,8 @@
 """Claims jobs and runs them, so many at once; keeps their leases alive; drains when told to stop.
 
-What a job means is the runner's business. A job whose runner fails on a store goes back at once; one that
-fails in a way nobody expected keeps its lease until it runs out, which counts as a lost delivery and so has
-an end.
+What a job means is the runner's business. A job that cannot be read goes back at once. One that was scored and
+cannot be written is kept, and written when Postgres is back. One that fails in a way nobody expected goes back
+as a lost delivery, of which it has only so many.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from uuid import uuid4
 
 from tracestone.schema.errors import StorageDown, Unavailable
 from tracestone.schema.stores.jobs import Job, JobStore
-from tracestone.scoring.run import Runner
+from tracestone.scoring.run import Runner, Scored
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _AFTER_STORAGE_DOWN_SECONDS = 5.0
+_FIRST_WAIT_SECONDS = 0.1
 
 
 class Worker:
@@ -68,7 +69,8 @@ class Worker:
         if room <= 0:
             return True
         try:
-            jobs = await self._jobs.claim(room, uuid4(), self._lease_seconds)
+            running = [job.job_id for job in self._running.values()]
+            jobs = await self._jobs.claim(room, uuid4(), self._lease_seconds, running)
             self.error = ""
         except StorageDown as error:
             if not self.error:
@@ -94,7 +96,10 @@ class Worker:
 
     async def _one(self, job: Job) -> None:
         try:
-            await self._runner.run(job)
+            scored = await self._runner.score(job)
+            job = scored.job
+            self._note(job)
+            await self._settle(scored)
         except Unavailable:
             await self._give_back([job], _AFTER_STORAGE_DOWN_SECONDS)
         except Exception:
@@ -102,6 +107,28 @@ class Worker:
                 "a scoring job failed unexpectedly",
                 extra={"scorer": job.scorer_name, "trace_id": job.trace_id},
             )
+            await self._give_back([job], self._lease_seconds, lost=True)
+
+    def _note(self, job: Job) -> None:
+        """From now on the running job is given back with what it has spent."""
+        task = asyncio.current_task()
+        if task in self._running:
+            self._running[task] = job
+
+    async def _settle(self, scored: Scored) -> None:
+        """Writes the outcome as soon as Postgres takes it; the heartbeat keeps the lease meanwhile."""
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return await self._runner.settle(scored)
+            except Unavailable as error:
+                if wait == _FIRST_WAIT_SECONDS:
+                    logger.warning(
+                        "a verdict waits for Postgres",
+                        extra={"scorer": scored.job.scorer_name, "reason": str(error)},
+                    )
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _AFTER_STORAGE_DOWN_SECONDS)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -122,11 +149,14 @@ class Worker:
         await asyncio.gather(*left, return_exceptions=True)
         await self._give_back(list(left.values()), 0.0)
 
-    async def _give_back(self, jobs: list[Job], seconds: float) -> None:
+    async def _give_back(self, jobs: list[Job], seconds: float, *, lost: bool = False) -> None:
         if not jobs:
             return
         try:
-            await self._jobs.release(jobs, seconds)
+            await self._jobs.release(jobs, seconds, lost=lost)
         except StorageDown as error:
-            # Their leases run out, which gives them back as well, only later.
-            logger.warning("jobs cannot be given back", extra={"reason": str(error)})
+            # Their leases run out, which gives them back as well, only later and without what they cost.
+            spent = sum(job.spent.cost_usd or 0.0 for job in jobs)
+            logger.warning(
+                "jobs cannot be given back", extra={"jobs": len(jobs), "cost_usd": spent, "reason": str(error)}
+            )

@@ -49,7 +49,7 @@ class Usage:
 class Job:
     """One trace to be scored by one version of a scorer.
 
-    `failures` counts failed attempts, `deliveries` claims.
+    `failures` counts failed attempts, `deliveries` claims. `judged` says that the verdict is there already.
     """
 
     job_id: int
@@ -62,6 +62,7 @@ class Job:
     deliveries: int
     failures: int
     spent: Usage
+    judged: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -163,10 +164,13 @@ class JobStore:
             return 0, 0.0
         return int(row["jobs"]), float(row["oldest_seconds"])
 
-    async def claim(self, limit: int, lease: UUID, seconds: float) -> list[Job]:
-        """Up to `limit` ready jobs, leased under the token for `seconds`."""
+    async def claim(self, limit: int, lease: UUID, seconds: float, but_not: Sequence[int] = ()) -> list[Job]:
+        """Up to `limit` ready jobs, leased under the token for `seconds`.
+
+        `but_not` are ids of jobs that the caller still works on: their lease may have run out while Postgres was away.
+        """
         with storage_errors():
-            rows = await self._pool.fetch(self._sql["claim"], limit, seconds, lease)
+            rows = await self._pool.fetch(self._sql["claim"], limit, seconds, lease, list(but_not))
         return [
             Job(
                 row["job_id"],
@@ -179,6 +183,7 @@ class JobStore:
                 row["deliveries"],
                 row["failures"],
                 Usage(row["calls"], row["cost_usd"], row["input_tokens"], row["output_tokens"]),
+                row["judged"],
             )
             for row in rows
         ]
@@ -203,10 +208,23 @@ class JobStore:
             )
         return found is not None
 
-    async def release(self, jobs: Sequence[Job], seconds: float = 0.0) -> None:
-        """Gives jobs back, ready in `seconds`, as if they had not been claimed."""
+    async def release(self, jobs: Sequence[Job], seconds: float = 0.0, *, lost: bool = False) -> None:
+        """Gives jobs back with what they have spent, ready in `seconds`.
+
+        It is as if they had not been claimed, unless the delivery is `lost`: of those a job has only so many.
+        """
+        spent = [job.spent for job in jobs]
         with storage_errors():
-            await self._pool.execute(self._sql["release"], *_held(jobs), seconds)
+            await self._pool.execute(
+                self._sql["release"],
+                *_held(jobs),
+                seconds,
+                lost,
+                [usage.calls for usage in spent],
+                [usage.cost_usd for usage in spent],
+                [usage.input_tokens for usage in spent],
+                [usage.output_tokens for usage in spent],
+            )
 
     async def finish(self, job: Job, connection: Connection) -> bool:
         """Removes a job in the caller's transaction; False when another worker holds it."""

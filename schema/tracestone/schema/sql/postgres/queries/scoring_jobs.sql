@@ -37,15 +37,22 @@ ON CONFLICT DO NOTHING
 RETURNING job_id
 
 -- name: claim
--- Ready jobs, oldest first, leased for $2 seconds under the token $3. A dead worker's jobs become ready by themselves.
-UPDATE scoring_jobs SET
+-- Ready jobs but those of $4, oldest first, leased for $2 seconds under the token $3. A dead worker's jobs become ready
+-- by themselves. `judged` says that there is a verdict already: a look may enqueue a trace in the moment its job ends.
+UPDATE scoring_jobs AS job SET
     lease = $3, available_at = now() + make_interval(secs => $2), deliveries = deliveries + 1
 WHERE job_id IN (
-    SELECT job_id FROM scoring_jobs WHERE available_at <= now()
+    SELECT job_id FROM scoring_jobs WHERE available_at <= now() AND job_id <> ALL ($4::bigint[])
     ORDER BY available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING job_id, scorer_name, scorer_version, experiment_id, trace_id, probability, deliveries, failures,
-          calls, cost_usd, input_tokens, output_tokens
+          calls, cost_usd, input_tokens, output_tokens,
+          EXISTS (
+              SELECT 1 FROM assessments a
+              WHERE a.trace_id = job.trace_id AND a.experiment_id = job.experiment_id
+                AND a.scorer_name = job.scorer_name AND a.scorer_version = job.scorer_version
+                AND a.target_type = 'trace'
+          ) AS judged
 
 -- name: extend
 -- Keeps jobs leased for $3 seconds from now while they run.
@@ -62,10 +69,13 @@ WHERE job_id = $1 AND lease = $2
 RETURNING job_id
 
 -- name: release
--- Gives jobs back untouched, ready in $3 seconds; the delivery does not count.
+-- Gives jobs back with what they have cost so far, ready in $3 seconds; the delivery counts only when $4 says so.
 UPDATE scoring_jobs AS job SET
-    lease = NULL, available_at = now() + make_interval(secs => $3), deliveries = deliveries - 1
-FROM unnest($1::bigint[], $2::uuid[]) AS held (job_id, lease)
+    lease = NULL, available_at = now() + make_interval(secs => $3),
+    deliveries = deliveries - CASE WHEN $4 THEN 0 ELSE 1 END,
+    calls = held.calls, cost_usd = held.cost_usd, input_tokens = held.input_tokens, output_tokens = held.output_tokens
+FROM unnest($1::bigint[], $2::uuid[], $5::integer[], $6::float8[], $7::bigint[], $8::bigint[])
+    AS held (job_id, lease, calls, cost_usd, input_tokens, output_tokens)
 WHERE job.job_id = held.job_id AND job.lease = held.lease
 
 -- name: finish
