@@ -22,7 +22,7 @@ POLITE = {"name": "polite", "kind": "regex_match", "parameters": {"pattern": "(?
 @pytest_asyncio.fixture
 async def api(pool: Pool, columnar: Columnar) -> AsyncIterator[httpx.AsyncClient]:
     scorers = ScorerStore(pool)
-    deps = Deps(scorers, OnlineSetup(scorers, ExperimentStore(pool, 100), columnar))
+    deps = Deps(scorers, OnlineSetup(scorers, ExperimentStore(pool, 100), columnar, ["http://models.example/v1/"]))
     app = Starlette(routes=scoring_api.routes(deps))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here/api/v1") as client:
         yield client
@@ -40,6 +40,18 @@ async def test_a_scorer_is_defined_versioned_and_read(api: httpx.AsyncClient) ->
     versions = (await api.get("/scorers/polite/versions")).json()["versions"]
     assert [version["version"] for version in versions] == [2, 1]
     assert (await api.get("/scorers/polite/versions?before=2")).json()["versions"] == [first.json()]
+
+
+async def test_only_the_operator_chooses_where_keys_are_sent(api: httpx.AsyncClient) -> None:
+    def judge(base: str) -> dict[str, Any]:
+        parameters = {"instructions": "{{ outputs }}", "model": "openai/gpt-4o-mini", "api_base": base}
+        return {"name": "kind", "kind": "judge", "parameters": parameters}
+
+    refused = await api.post("/scorers", json=judge("http://evil.example/v1"))
+    assert (refused.status_code, refused.json()["field"]) == (422, "parameters.api_base")
+    assert "judge_api_bases" in refused.json()["detail"]
+    assert (await api.get("/scorers")).json() == {"scorers": []}
+    assert (await api.post("/scorers", json=judge("http://models.example/v1"))).status_code == 201
 
 
 async def test_an_online_configuration_is_put_and_deleted(api: httpx.AsyncClient) -> None:

@@ -166,7 +166,8 @@ class Collector:
 
     def _scoring_api(self) -> scoring_api.Deps:
         scorers = ScorerStore(self._pool)
-        return scoring_api.Deps(scorers, OnlineSetup(scorers, self.experiments, self._columnar))
+        setup = OnlineSetup(scorers, self.experiments, self._columnar, self._settings.judge_api_bases)
+        return scoring_api.Deps(scorers, setup)
 
     async def _serve(self, server: HttpServer) -> HttpServer:
         await server.start()

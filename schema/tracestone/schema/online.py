@@ -1,12 +1,12 @@
 """Defining scorers and online configurations from what a client or a file says, checks included."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid
 from tracestone.schema.filter_sql import check_filter
-from tracestone.schema.scorers import OnlineConfig, OnlineRequest, Scorer, checked, define
+from tracestone.schema.scorers import Judge, OnlineConfig, OnlineRequest, Scorer, checked, define
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.scorers import ScorerStore
 
@@ -17,19 +17,39 @@ _KEYS = ("name", "kind", "parameters", "online")
 class OnlineSetup:
     """One way in for the API and for the configuration file."""
 
-    def __init__(self, scorers: ScorerStore, experiments: ExperimentStore, columnar: Columnar) -> None:
+    def __init__(
+        self,
+        scorers: ScorerStore,
+        experiments: ExperimentStore,
+        columnar: Columnar,
+        judge_api_bases: Collection[str] = (),
+    ) -> None:
+        """`judge_api_bases` are the addresses of providers that a client may name; the file may name any."""
         self.scorers = scorers
         self._experiments = experiments
         self._columnar = columnar
+        self._api_bases = {base.rstrip("/") for base in judge_api_bases}
 
     async def define(self, document: object) -> Scorer:
-        """Stores `{name, kind, parameters}`; unchanged, it keeps its version. Raises Invalid, TooLarge."""
+        """Stores what a client defines, `{name, kind, parameters}`; unchanged, it keeps its version.
+
+        Raises Invalid, TooLarge.
+        """
+        return await self._define(document, trusted=False)
+
+    async def _define(self, document: object, *, trusted: bool) -> Scorer:
         if not isinstance(document, Mapping):
             raise Invalid("body", "must be an object with name, kind and parameters")
         _only(document, _KEYS[:3])
-        return await self.scorers.define(
-            define(document.get("name", ""), document.get("kind", ""), document.get("parameters"))
-        )
+        definition = define(document.get("name", ""), document.get("kind", ""), document.get("parameters"))
+        base = definition.parameters.api_base if isinstance(definition.parameters, Judge) else None
+        # Keys of providers go where api_base says, so whoever may only call the API does not choose it freely.
+        if base is not None and not trusted and base.rstrip("/") not in self._api_bases:
+            raise Invalid(
+                "parameters.api_base",
+                "is accepted from the configuration file, or when the setting judge_api_bases lists it",
+            )
+        return await self.scorers.define(definition)
 
     async def put(self, scorer_name: str, document: object) -> OnlineConfig:
         """Creates or replaces one online configuration of a scorer. Raises Invalid, NotFound."""
@@ -77,7 +97,7 @@ class OnlineSetup:
         if not isinstance(document, Mapping):
             raise Invalid("", "must be an object with name, kind, parameters and online")
         _only(document, _KEYS)
-        scorer = await self.define({key: document[key] for key in _KEYS[:3] if key in document})
+        scorer = await self._define({key: document[key] for key in _KEYS[:3] if key in document}, trusted=True)
         online = [] if document.get("online") is None else document["online"]
         for request in online if isinstance(online, list) else [online]:
             await self.put(scorer.name, request)

@@ -23,13 +23,13 @@ NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
 VARIABLES = ("inputs", "outputs", "trace")
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
-# What the caller of a model may not set: who is called, with which secret, and what our own code decides.
-_RESERVED_PARAMS = frozenset(
-    "model messages api_key api_base base_url api_version timeout request_timeout num_retries "
-    "max_retries stream response_format n metadata callbacks success_callback failure_callback "
-    "mock_response fallbacks extra_headers headers aws_secret_access_key aws_access_key_id "
-    "vertex_credentials".split()
+# What a definition may tell a provider: how to answer. Who is called, with which secret, and how often is not among it.
+_PARAMS = frozenset(
+    "temperature top_p top_k max_tokens max_completion_tokens seed stop reasoning_effort verbosity thinking "
+    "presence_penalty frequency_penalty logit_bias service_tier".split()
 )
+# No user, no query: an address holds no secret.
+API_BASE_PATTERN = r"^https?://[^@?#\s]+$"
 
 
 class Parameters(BaseModel):
@@ -139,10 +139,10 @@ class Judge(Parameters):
     """
 
     instructions: str = Field(min_length=1, max_length=50_000)
-    model: str = Field(min_length=1, max_length=200)
+    model: str = Field(min_length=1, max_length=200, pattern=r"^[\w.@+-]+([/:][\w.@+-]+)*$")
     verdict: VerdictSpec = Field(BoolVerdict(type="bool"), discriminator="type")
     params: dict[str, Any] = Field(default_factory=dict)
-    api_base: str | None = Field(None, pattern=r"^https?://[^@\s]+$")
+    api_base: str | None = Field(None, pattern=API_BASE_PATTERN)
     timeout: float = Field(60, gt=0, le=600)
     retries: int = Field(3, ge=0, le=10)
     max_content_characters: int = Field(60_000, ge=500, le=1_000_000)
@@ -162,9 +162,9 @@ class Judge(Parameters):
     @field_validator("params")
     @classmethod
     def _allowed(cls, value: dict[str, Any]) -> dict[str, Any]:
-        reserved = sorted(name for name in value if name.lower() in _RESERVED_PARAMS)
-        if reserved:
-            raise ValueError(f"{reserved[0]} cannot be set here")
+        refused = sorted(name for name in value if name not in _PARAMS)
+        if refused:
+            raise ValueError(f"{refused[0][:100]} cannot be set here; what can: {', '.join(sorted(_PARAMS))}")
         return value
 
 

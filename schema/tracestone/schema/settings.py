@@ -79,6 +79,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line written."
+    judge_api_bases: list[Annotated[str, Field(pattern=r"^https?://[^@?#\s]+$")]] = Field(
+        default_factory=list,
+        description="Addresses (api_base) that judges defined through the API may call with the keys of this process.",
+    )
+
     )
 
     @classmethod
