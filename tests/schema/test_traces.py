@@ -154,10 +154,20 @@ async def test_the_root_comes_last(store: Store, trace: int) -> None:
 
 async def test_the_same_batch_twice(store: Store, trace: int) -> None:
     name = await store.send([otlp_span(trace, 1, start_ns=START, attributes={"llm.token_count.prompt": 5})])
-    before = await store.columnar.query("SELECT count() AS n FROM span_rows")
     await store.again(store.last, name)
-    assert await store.columnar.query("SELECT count() AS n FROM span_rows") == before
-    assert (await store.trace(trace))["input_tokens"] == 5
+    assert await store.names(trace) == ["step"]
+    row = await store.trace(trace)
+    assert (row["span_count"], row["input_tokens"]) == (1, 5)
+
+
+async def test_an_earlier_batch_again_does_not_bring_back_what_was_replaced(store: Store, trace: int) -> None:
+    name = await store.send([otlp_span(trace, 1, start_ns=START, name="first")])
+    first = store.last
+    await store.send([otlp_span(trace, 1, start_ns=START + 3 * MINUTE, name="second")])
+    for _ in range(3):
+        await store.again(first, name)
+        assert await store.names(trace) == ["second"]
+        assert (await store.trace(trace))["span_count"] == 1
 
 
 async def test_the_same_request_in_two_batches_and_twice_in_one(store: Store, trace: int) -> None:

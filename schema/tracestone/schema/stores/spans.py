@@ -14,6 +14,8 @@ from tracestone.schema.traces import Trace, TraceInfo
 NO_LIMIT = 2**40
 # ClickHouse's code of a failed throwIf.
 _A_SPAN_HAS_TWO_ROWS = 395
+# A replayed batch brings back what was hidden; hiding it again is the same insert, and no repeat to be ignored.
+_HIDING = {"log_comment": "moved spans", "insert_deduplicate": 0}
 # One thread refreshes for two thirds of the CPU that several spend.
 _ONE_THREAD = {"max_threads": 1}
 _LATEST = 2**63 - 1
@@ -60,7 +62,7 @@ class SpanStore:
         except StatementFailed as error:
             if error.code != _A_SPAN_HAS_TWO_ROWS:
                 raise
-            await self._columnar.command(_MOVED["hide"], parameters, {"log_comment": "moved spans"})
+            await self._columnar.command(_MOVED["hide"], parameters, _HIDING)
             await self._columnar.command(_INGEST["refresh_traces"], parameters, _ONE_THREAD)
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
