@@ -15,6 +15,7 @@ from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
+from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.recovery import Log, open_log
@@ -117,7 +118,8 @@ class Collector:
         self._stack.push_async_callback(self._stop_loading)
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
-        exporter = Exporter(self._log.writer, self.experiments, max_nesting=settings.max_nesting)
+        limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
+        exporter = Exporter(self._log.writer, self.experiments, limits=limits)
         http = HttpReceiver(exporter, max_request_bytes=settings.max_request_bytes)
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.

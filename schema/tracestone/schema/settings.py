@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression."
     )
+    max_request_groups: int = Field(10_000, ge=1, description="Resources, and scopes, that one OTLP request may hold.")
+    max_request_spans: int = Field(200_000, ge=1, description="Spans that one OTLP request may hold.")
     max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
     max_experiments: int = Field(10_000, ge=1, description="Experiments that telemetry may create by naming them.")
 
@@ -77,13 +79,13 @@ class Settings(BaseSettings):
         description="Scorers and their online configurations, applied at start (see docs/scoring.md).",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe log line written."
     judge_api_bases: list[Annotated[str, Field(pattern=r"^https?://[^@?#\s]+$")]] = Field(
         default_factory=list,
         description="Addresses (api_base) that judges defined through the API may call with the keys of this process.",
     )
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line written."
     )
 
     @classmethod

@@ -22,6 +22,7 @@ from support.wal import drain, opened
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
+from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.wal.recovery import Log
 from tracestone.collector.web import otlp_app
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
@@ -49,7 +50,7 @@ class Setup:
 async def setup(pool: Pool) -> AsyncIterator[Setup]:
     disk = SimulatedDisk()
     log = opened(disk, max_bytes=MAX_WAL, segment_bytes=64 * 1024)
-    exporter = Exporter(log.writer, ExperimentStore(pool, 100), max_nesting=32)
+    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits())
     receiver = GrpcReceiver(exporter, host="127.0.0.1", port=0, max_request_bytes=LIMIT)
     await receiver.start()
     try:

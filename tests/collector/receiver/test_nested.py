@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from support.running import Running, grpc_export
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver.admission import admit
+from tracestone.collector.receiver.pieces import Limits
 
 START = 1_790_000_000_000_000_000
 
@@ -196,7 +197,7 @@ def _field(number: int, data: bytes) -> bytes:
 async def test_a_configured_depth_cuts_visibly(trace: int) -> None:
     span = otlp_span(trace, 1, start_ns=START)
     span.attributes.append(_attribute("deep", _deep(5)))
-    admitted = admit(export_request(span).SerializeToString(), max_nesting=3)
+    admitted = admit(export_request(span).SerializeToString(), Limits(nesting=3))
     assert b'{"d":{"d":{"d":"[nested too deep]"}}}' in admitted.data
 
 

@@ -1,16 +1,22 @@
 """Which spans of a request are taken. OTLP says what a valid span is; a bad one never costs a good one.
 
-The common request is answered by the C parser and one look at each span's ids, and its bytes are stored as they came.
-Only a request with an invalid span, a nested value or text that is not UTF-8 is taken apart.
+The common request is answered by `plain`: one run of the C parser and one look at each span's ids, and its bytes are
+stored as they came. A large request, and one with an invalid span, a nested value, text that is not UTF-8 or a resource
+without spans, is for `admit`, which goes through it piece by piece and belongs on a thread.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from tracestone.collector.receiver import incoming
+from tracestone.collector.receiver import incoming, pieces
+from tracestone.collector.receiver.pieces import Limits, Piece
 from tracestone.protos.ingest.v1.traces_pb2 import ResourceSpans, Span, Traces
+from tracestone.schema.errors import TooLarge
 
 _ZERO_TRACE_ID = bytes(16)
 _ZERO_SPAN_ID = bytes(8)
+# Whatever a body of this size holds, the C parser is done with it within some tens of milliseconds.
+PLAIN_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -27,39 +33,88 @@ class Admitted:
     reason: str
 
 
-def admit(data: bytes, *, max_nesting: int) -> Admitted:
-    """Decides on a serialised ExportTraceServiceRequest. Raises Invalid when it is not one."""
+def plain(data: bytes, limits: Limits) -> Admitted | None:
+    """Takes a request whole, as it came; None when `admit` must look at it. Raises TooLarge."""
+    if len(data) > PLAIN_BYTES:
+        return None
     request = incoming.parsed(data)
+    if request is None:
+        return None
+    _bound(len(request.resource_spans), limits.groups, "resources")
+    scopes = total = 0
+    for resource in request.resource_spans:
+        before = total
+        scopes += len(resource.scope_spans)
+        _bound(scopes, limits.groups, "scopes")
+        for scope in resource.scope_spans:
+            total += len(scope.spans)
+            _bound(total, limits.spans, "spans")
+            if not _are_valid(scope.spans):
+                return None
+        if total == before:
+            return None
+    return Admitted(data, total, tuple(_naming(resource) for resource in request.resource_spans), 0, "")
+
+
+def admit(data: bytes, limits: Limits) -> Admitted:
+    """Decides on a serialised ExportTraceServiceRequest. Raises Invalid when it is not one, TooLarge over a limit."""
+    found = pieces.cut(data, limits)
+    kept: list[Admitted] = []
+    naming: dict[int, dict[str, str]] = {}
+    as_sent = found.exact and not found.rejected
+    for number, piece in enumerate(found.pieces):
+        admitted, changed = _piece(piece, limits)
+        found.pieces[number] = replace(piece, data=b"")  # no longer needed, and as large as what is kept of it
+        as_sent = as_sent and not changed
+        found.reject(admitted.rejected, admitted.reason)
+        if admitted.spans:
+            kept.append(admitted)
+            naming.setdefault(piece.resource, admitted.resources[0])
+    return Admitted(
+        data=data if as_sent else b"".join(each.data for each in kept),
+        spans=sum(each.spans for each in kept),
+        resources=tuple(naming.values()) if as_sent else tuple(each.resources[0] for each in kept),
+        rejected=found.rejected,
+        reason=found.reason,
+    )
+
+
+def _piece(piece: Piece, limits: Limits) -> tuple[Admitted, bool]:
+    """What is kept of a piece, and whether that is not what was sent."""
+    request = incoming.parsed(piece.data)
     changed = request is None
     unreadable = 0
     reason = ""
     if request is None:
-        request, unreadable, reason = incoming.taken_apart(data, max_nesting)
-    total, invalid = _count(request)
-    if invalid:
+        request, unreadable, reason = incoming.taken_apart(piece.data, limits.nesting, piece.first)
+    scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]
+    total = sum(len(scope.spans) for scope in scopes)
+    if not all(_are_valid(scope.spans) for scope in scopes):
         reason = reason or _first_problem(request)
         _drop_invalid(request)
         changed = True
+    left = sum(len(scope.spans) for scope in scopes)
     return Admitted(
-        data=request.SerializeToString() if changed else data,
-        spans=total - invalid,
+        data=request.SerializeToString() if changed else piece.data,
+        spans=left,
         resources=tuple(_naming(resource) for resource in request.resource_spans),
-        rejected=unreadable + invalid,
+        rejected=unreadable + total - left,
         reason=reason,
-    )
+    ), changed
 
 
-def _count(request: Traces) -> tuple[int, int]:
-    total = invalid = 0
-    for resource in request.resource_spans:
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                total += 1
-                trace_id = span.trace_id
-                span_id = span.span_id
-                if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _ZERO_TRACE_ID or span_id == _ZERO_SPAN_ID:
-                    invalid += 1
-    return total, invalid
+def _are_valid(spans: Iterable[Span]) -> bool:
+    for span in spans:
+        trace_id = span.trace_id
+        span_id = span.span_id
+        if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _ZERO_TRACE_ID or span_id == _ZERO_SPAN_ID:
+            return False
+    return True
+
+
+def _bound(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise TooLarge(f"The request has more than {limit} {what}; send it in smaller parts.")
 
 
 def _first_problem(request: Traces) -> str:

@@ -11,9 +11,11 @@ The contract, tested by name:
 Both transports call this and nothing else, so they cannot disagree.
 """
 
+import asyncio
 from dataclasses import dataclass
 
-from tracestone.collector.receiver.admission import admit
+from tracestone.collector.receiver.admission import Admitted, admit, plain
+from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.wal.writer import Writer
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
@@ -21,6 +23,8 @@ from tracestone.schema.errors import Invalid
 from tracestone.schema.stores.experiments import ExperimentStore
 
 DEFAULT_EXPERIMENT = 0
+# Large requests and those that are taken apart; the rest of Python goes on beside them.
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Accepted:
 class Exporter:
     """Takes serialised trace requests into the write-ahead log."""
 
-    def __init__(self, log: Writer, experiments: ExperimentStore, *, max_nesting: int) -> None:
+    def __init__(self, log: Writer, experiments: ExperimentStore, *, limits: Limits) -> None:
         self._log = log
         self._experiments = experiments
-        self._max_nesting = max_nesting
+        self._limits = limits
+        self._threads = asyncio.Semaphore(_THREADS)
         self._last_received = 0
         self._existing: set[int] = set()
         self.spans_accepted = 0
@@ -47,9 +52,9 @@ class Exporter:
     async def export(self, data: bytes, experiment: str | None) -> Accepted:
         """Takes one ExportTraceServiceRequest; `experiment` is the id the sender's header names, if any.
 
-        Raises Invalid (not such a request, or no such experiment) and Unavailable (try again).
+        Raises Invalid (not such a request, or no such experiment), TooLarge and Unavailable (try again).
         """
-        admitted = admit(data, max_nesting=self._max_nesting)
+        admitted = plain(data, self._limits) or await self._on_a_thread(data)
         if admitted.spans:
             ids = await self._choose(admitted.resources, experiment)
             ours = Traces(experiment_ids=ids, received_at=self._received_at())
@@ -57,6 +62,10 @@ class Exporter:
         self.spans_accepted += admitted.spans
         self.spans_rejected += admitted.rejected
         return Accepted(admitted.spans, admitted.rejected, admitted.reason)
+
+    async def _on_a_thread(self, data: bytes) -> Admitted:
+        async with self._threads:
+            return await asyncio.to_thread(admit, data, self._limits)
 
     async def _choose(self, resources: tuple[dict[str, str], ...], experiment: str | None) -> list[int]:
         if experiment is not None:

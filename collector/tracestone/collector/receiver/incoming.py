@@ -31,9 +31,10 @@ def parsed(data: bytes) -> Traces | None:
     return request
 
 
-def taken_apart(data: bytes, max_nesting: int) -> tuple[Traces, int, str]:
+def taken_apart(data: bytes, max_nesting: int, first: int) -> tuple[Traces, int, str]:
     """The request without the spans that cannot be parsed, their number, and what is wrong with the first.
 
+    `first` is the number of its first span in the scope as it was sent.
     Raises Invalid when the bytes are no request at all.
     """
     try:
@@ -44,7 +45,7 @@ def taken_apart(data: bytes, max_nesting: int) -> tuple[Traces, int, str]:
     rejected = 0
     reason = ""
     for raw in envelope.resource_spans:
-        resource, lost, why = _resource(raw)
+        resource, lost, why = _resource(raw, first)
         request.resource_spans.append(resource)
         rejected += lost
         reason = reason or why
@@ -52,7 +53,7 @@ def taken_apart(data: bytes, max_nesting: int) -> tuple[Traces, int, str]:
     return nested.rewritten(request, max_nesting), rejected, reason
 
 
-def _resource(raw: ResourceEnvelope) -> tuple[ResourceSpans, int, str]:
+def _resource(raw: ResourceEnvelope, first: int) -> tuple[ResourceSpans, int, str]:
     scopes = list(raw.scope_spans)
     head = ResourceEnvelope.FromString(raw.SerializeToString())
     head.ClearField("scope_spans")
@@ -63,14 +64,14 @@ def _resource(raw: ResourceEnvelope) -> tuple[ResourceSpans, int, str]:
     rejected = 0
     reason = ""
     for each in scopes:
-        scope, lost, why = _scope(each)
+        scope, lost, why = _scope(each, first)
         resource.scope_spans.append(scope)
         rejected += lost
         reason = reason or why
     return resource, rejected, reason
 
 
-def _scope(raw: ScopeEnvelope) -> tuple[ScopeSpans, int, str]:
+def _scope(raw: ScopeEnvelope, first: int) -> tuple[ScopeSpans, int, str]:
     head = ScopeEnvelope.FromString(raw.SerializeToString())
     head.ClearField("spans")
     try:
@@ -78,7 +79,7 @@ def _scope(raw: ScopeEnvelope) -> tuple[ScopeSpans, int, str]:
     except DecodeError as error:
         return ScopeSpans(), len(raw.spans), f"scope: {_plain(error)}"
     reason = ""
-    for number, data in enumerate(raw.spans, start=1):
+    for number, data in enumerate(raw.spans, start=first):
         try:
             scope.spans.append(Span.FromString(data))
         except DecodeError as error:

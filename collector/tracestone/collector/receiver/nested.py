@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
+from tracestone.collector.receiver.pieces import delimited
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 
 _TOO_DEEP = "[nested too deep]"
@@ -33,19 +34,9 @@ def rewritten(request: ExportTraceServiceRequest, max_nesting: int) -> Traces:
                     found.extend(_in_flat(link.attributes))
     texts = [json.dumps(_plain(value, max_nesting), ensure_ascii=False, separators=(",", ":")) for value in found]
     for value, text in zip(found, texts, strict=True):
-        value.ParseFromString(_field_100(text.encode()))
+        # The number of `AnyValue.json_value`, which OTLP's own class keeps as unknown.
+        value.ParseFromString(delimited(100, text.encode()))
     return Traces.FromString(request.SerializeToString())
-
-
-def _field_100(text: bytes) -> bytes:
-    """A serialised `AnyValue.json_value` (field 100, length-delimited), which OTLP's own class keeps as unknown."""
-    size = len(text)
-    length = bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return b"\xa2\x06" + bytes(length) + text
 
 
 def _in_arrays_allowed(attributes: Any) -> list[AnyValue]:

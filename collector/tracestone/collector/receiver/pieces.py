@@ -1,0 +1,211 @@
+"""A request cut into small requests along its spans, before anything of it is made into objects.
+
+Two bytes of protobuf can make an object of fifty, so what a body may become is bounded here, on its bytes: the
+resources, scopes and spans of a request, the attributes of a resource or scope, and the values of a span so large that
+it is a piece of its own. Every piece is small enough that no other request waits long for it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tracestone.schema.errors import Invalid, TooLarge
+
+PIECE_BYTES = 512 * 1024
+# A resource's and a scope's own fields are repeated in every piece of it.
+MAX_HEAD_BYTES = 1024 * 1024
+_HEADS_PER_PIECE = 4
+MAX_SPAN_VALUES = 500_000
+_DELIMITED = 2
+_FIXED = {1: 8, 5: 4}
+# The message fields of a span, by message: field number and what is in it.
+_MESSAGES: dict[str, dict[int, str]] = {
+    "span": {9: "pair", 11: "event", 13: "link"},
+    "event": {3: "pair"},
+    "link": {4: "pair"},
+    "pair": {2: "value"},
+    "value": {5: "array", 6: "list"},
+    "array": {1: "value"},
+    "list": {1: "pair"},
+}
+
+_Field = tuple[int, int, int, int]  # number (0 unless length-delimited), start, start of the value, end
+
+
+class _Place(NamedTuple):
+    """A length-delimited field in the body: where it starts, where its value does, and where both end."""
+
+    start: int
+    value: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold. `groups` bounds its resources, and its scopes; `nesting` is levels of a value."""
+
+    nesting: int = 32
+    groups: int = 10_000
+    spans: int = 200_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Spans of one scope, as a request of their own; `first` is the number of the first in its scope, from 1."""
+
+    resource: int
+    data: bytes
+    first: int
+
+
+@dataclass
+class Pieces:
+    """A request in pieces. `exact` when every resource has spans and nothing but resources was sent."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    exact: bool = True
+    rejected: int = 0
+    reason: str = ""
+
+    def reject(self, spans: int, reason: str) -> None:
+        """Counts spans that are left out."""
+        self.rejected += spans
+        self.reason = self.reason or reason
+
+
+def cut(data: bytes, limits: Limits) -> Pieces:
+    """Cuts a serialised ExportTraceServiceRequest. Raises Invalid when it is not one, TooLarge over a limit."""
+    found = Pieces()
+    scopes = spans = resources = 0
+    for number, _, start, end in _fields(data, 0, len(data)):
+        if number != 1:
+            found.exact = False
+            continue
+        resources += 1
+        _bound(resources, limits.groups, "resources")
+        head, inner = _parts(data, start, end, limits.groups - scopes, "scopes")
+        scopes += len(inner)
+        before = spans
+        for scope in inner:
+            scope_head, places = _parts(data, scope.value, scope.end, limits.spans - spans, "spans")
+            spans += len(places)
+            _cut_scope(data, found, resources, head, scope_head, places)
+        found.exact = found.exact and spans > before
+    return found
+
+
+def _cut_scope(data: bytes, found: Pieces, resource: int, head: bytes, scope_head: bytes, places: list[_Place]) -> None:
+    if max(len(head), len(scope_head)) > MAX_HEAD_BYTES:
+        found.reject(len(places), f"the attributes of a resource or scope have more than {MAX_HEAD_BYTES} bytes")
+        return
+    limit = max(PIECE_BYTES, _HEADS_PER_PIECE * (len(head) + len(scope_head)))
+    at = 0
+    while at < len(places):
+        first, size = at, 0
+        while at < len(places) and (at == first or size + places[at].size <= limit):
+            size += places[at].size
+            at += 1
+        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(data, places[first]):
+            found.reject(1, f"span {first + 1} of its scope holds more than {MAX_SPAN_VALUES} values")
+            continue
+        spans = [data[place.start : place.end] for place in places[first:at]]
+        scope_size = len(scope_head) + size
+        inner = b"".join((head, _opened(2, scope_size), scope_head, *spans))
+        found.pieces.append(Piece(resource, _opened(1, len(inner)) + inner, first + 1))
+
+
+def _parts(data: bytes, start: int, end: int, room: int, what: str) -> tuple[bytes, list[_Place]]:
+    """The fields of a message but number 2, and where its fields of number 2 stand."""
+    head, inner = [], []
+    for number, at, value, after in _fields(data, start, end):
+        if number == 2:
+            inner.append(_Place(at, value, after))
+            _bound(len(inner), room, what)
+        else:
+            head.append(data[at:after])
+            _bound(len(head), MAX_HEAD_BYTES // 2, "fields of a resource or scope")
+    return b"".join(head), inner
+
+
+def _bound(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise TooLarge(f"The request has too many {what}; send it in smaller parts.")
+
+
+def _has_few_values(data: bytes, span: _Place) -> bool:
+    count = 0
+    waiting = [("span", span.value, span.end)]
+    while waiting:
+        kind, start, end = waiting.pop()
+        messages = _MESSAGES[kind]
+        try:
+            for number, _, value, after in _fields(data, start, end):
+                count += 1
+                if count > MAX_SPAN_VALUES:
+                    return False
+                if number in messages:
+                    waiting.append((messages[number], value, after))
+        except Invalid:
+            return True  # the parser stops there too, and says so
+    return True
+
+
+def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:
+    while at < end:
+        start = at
+        tag, at = _varint(data, at, end)
+        wire = tag & 7
+        if wire == _DELIMITED:
+            size, value = _varint(data, at, end)
+            at = value + size
+            number = tag >> 3
+        else:
+            number, value = 0, at
+            if wire == 0:
+                _, at = _varint(data, at, end)
+            else:
+                at += _FIXED.get(wire, end)  # groups were given up before OTLP began
+        if at > end:
+            raise _corrupt()
+        yield number, start, value, at
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    if at < end and data[at] < 0x80:
+        return data[at], at + 1
+    number = shift = 0
+    while at < end and shift < 70:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
+    raise _corrupt()
+
+
+def _corrupt() -> Invalid:
+    reason = "The body is not an ExportTraceServiceRequest in protobuf: the protobuf is corrupt or cut short."
+    return Invalid("", reason)
+
+
+def delimited(number: int, value: bytes) -> bytes:
+    """A length-delimited field of a message, serialised."""
+    return _opened(number, len(value)) + value
+
+
+def _opened(number: int, size: int) -> bytes:
+    return _encoded(number << 3 | _DELIMITED) + _encoded(size)
+
+
+def _encoded(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
