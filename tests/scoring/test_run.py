@@ -12,7 +12,7 @@ import pytest
 from support.openai_server import Answer, Failure, OpenAIServer, Slow
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.assessments import Assessment
-from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.scorers import define
@@ -411,3 +411,49 @@ async def test_traces_that_are_asked_for_together_are_read_together(bench: Bench
     assert [trace and trace.spans[0].output for trace in found] == [row.output for row in rows] + [None]
     assert sum(asked) == 51
     assert len(asked) == 4  # 16 at most, of one experiment
+
+
+async def test_a_trace_that_cannot_be_read_fails_alone(bench: Bench, columnar: Columnar) -> None:
+    rows = [Row(numbered(number), output=str(number)) for number in range(1, 6)]
+    spans = SpanStore(columnar)
+    read = spans.traces
+
+    async def heavy(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
+        if numbered(3) in trace_ids:
+            raise StatementFailed("Code: 241. DB::Exception: memory limit exceeded", 241)
+        return await read(experiment_id, trace_ids)
+
+    spans.traces = heavy  # type: ignore[method-assign]
+    bench.runner = Runner(
+        bench.pool,
+        bench.jobs,
+        bench.scorers,
+        BatchedTraces(spans),
+        bench.assessments,
+        bench.provider,
+        backoff_seconds=0.01,
+    )
+    await bench.enqueue("response_length", {"maximum": 10}, rows)
+    await bench.work(bench.worker(concurrency=5))
+    for number in (1, 2, 4, 5):
+        found = await bench.verdict(number)
+        assert (found.value, found.metadata) == (True, {})
+    failed = await bench.verdict(3)
+    assert failed.error is not None
+    assert failed.error.code == "TRACE_NOT_READABLE"
+    assert failed.metadata == {"failed_attempts": "3"}
+
+
+async def test_a_store_that_is_away_fails_all_that_wait_at_once(columnar: Columnar) -> None:
+    spans = SpanStore(columnar)
+    asked: list[int] = []
+
+    async def away(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
+        asked.append(len(trace_ids))
+        raise StorageDown("ClickHouse does not answer")
+
+    spans.traces = away  # type: ignore[method-assign]
+    traces = BatchedTraces(spans)
+    results = await asyncio.gather(*(traces.trace(0, numbered(number)) for number in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [StorageDown] * 5
+    assert asked == [5]

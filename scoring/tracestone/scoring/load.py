@@ -5,20 +5,28 @@ as long as a hundred. So while one query runs, the requests that come meanwhile 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from tracestone.schema.engines.columnar import StatementFailed
+from tracestone.schema.errors import Rejected, StorageDown
 from tracestone.schema.traces import Trace
 
 # Traces can be large; this many are held at once by one query.
 MOST_AT_ONCE = 16
+
+# An experiment and a trace of it.
+Key = tuple[int, str]
 
 
 class TraceReader(Protocol):
     """Where traces are read; `stores.spans.SpanStore` is one."""
 
     async def traces(self, experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
-        """Some stored traces with their spans, by id; unknown ids are absent. Raises StorageDown."""
+        """Some stored traces with their spans, by id; unknown ids are absent.
+
+        Raises StorageDown, StatementFailed, Rejected.
+        """
         ...
 
 
@@ -27,11 +35,11 @@ class BatchedTraces:
 
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
-        self._waiting: dict[tuple[int, str], list[asyncio.Future[Trace | None]]] = {}
+        self._waiting: dict[Key, list[asyncio.Future[Trace | None]]] = {}
         self._reading = asyncio.Lock()
 
     async def trace(self, experiment_id: int, trace_id: str) -> Trace | None:
-        """A stored trace with its spans; None when there is none. Raises StorageDown."""
+        """A stored trace with its spans; None when there is none. Raises StorageDown, StatementFailed, Rejected."""
         wanted: asyncio.Future[Trace | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault((experiment_id, trace_id), []).append(wanted)
         # Let the others that were started together ask as well.
@@ -48,10 +56,35 @@ class BatchedTraces:
     async def _read(self, experiment_id: int) -> None:
         """Answers up to `MOST_AT_ONCE` waiting requests of an experiment, the longest waiting first."""
         keys = [key for key in self._waiting if key[0] == experiment_id][:MOST_AT_ONCE]
-        found = await self._reader.traces(experiment_id, [trace_id for _, trace_id in keys])
+        try:
+            found = await self._reader.traces(experiment_id, [trace_id for _, trace_id in keys])
+        except StorageDown as error:
+            self._answer(keys, error)
+        except (StatementFailed, Rejected) as error:
+            if len(keys) == 1:
+                self._answer(keys, error)
+            else:
+                await self._read_singly(keys)
+        else:
+            self._answer(keys, found)
+
+    async def _read_singly(self, keys: Sequence[Key]) -> None:
+        """A trace that cannot be read (its size, mostly) must not fail those it was asked for with."""
+        for key in keys:
+            try:
+                self._answer([key], await self._reader.traces(key[0], [key[1]]))
+            except (StorageDown, StatementFailed, Rejected) as error:
+                self._answer([key], error)
+
+    def _answer(self, keys: Sequence[Key], found: Mapping[str, Trace] | Exception) -> None:
         for key in keys:
             for future in self._waiting.pop(key, []):
-                if not future.done():
+                if future.done():
+                    continue
+                if isinstance(found, Exception):
+                    future.set_exception(found)
+                    future.exception()  # a request that is cancelled now never looks at it
+                else:
                     future.set_result(found.get(key[1]))
 
     def _forget(self, experiment_id: int, trace_id: str, wanted: asyncio.Future[Trace | None]) -> None:

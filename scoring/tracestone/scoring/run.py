@@ -14,12 +14,14 @@ import random
 from dataclasses import dataclass, replace
 
 from tracestone.schema.assessments import Assessment, AssessmentError
+from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.engines.postgres import Pool, storage_errors
-from tracestone.schema.errors import MissingExtra
+from tracestone.schema.errors import MissingExtra, TooLarge
 from tracestone.schema.scorers import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Job, JobStore
 from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.traces import Trace
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TraceScorer
@@ -33,6 +35,7 @@ _LONGEST_BACKOFF_SECONDS = 300.0
 # A worker that vanished this often over the same job was probably killed by it.
 _MOST_LOST_DELIVERIES = 5
 _LOAD_RETRIES = 3
+_LOAD_FAILURES = frozenset({"TRACE_NOT_FOUND", "TRACE_NOT_READABLE"})
 _MAX_READY = 256
 
 
@@ -85,7 +88,7 @@ class Runner:
             outcome = await self._attempt(job, scorer)
         except AttemptFailed as failure:
             tried = replace(job, spent=job.spent.plus(failure.usage))
-            most = max(scorer.retries, _LOAD_RETRIES) if failure.code == "TRACE_NOT_FOUND" else scorer.retries
+            most = max(scorer.retries, _LOAD_RETRIES) if failure.code in _LOAD_FAILURES else scorer.retries
             if failure.retryable and job.failures < most:
                 return Scored(tried, again=self._wait(job, failure))
             error = AssessmentError(failure.code, failure.message)
@@ -115,16 +118,26 @@ class Runner:
     async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
             raise AttemptFailed("WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False)
-        trace = await self._traces.trace(job.experiment_id, job.trace_id)
-        if trace is None:
-            raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)
+        trace = await self._load(job)
         try:
             return await scorer.score(subject_of(trace))
         except MissingExtra as error:
             raise AttemptFailed("NOT_INSTALLED", str(error), retryable=False) from error
 
+    async def _load(self, job: Job) -> Trace:
+        try:
+            trace = await self._traces.trace(job.experiment_id, job.trace_id)
+        except TooLarge as error:
+            raise AttemptFailed("TRACE_TOO_LARGE", str(error), retryable=False) from error
+        except StatementFailed as error:
+            reason = f"ClickHouse cannot read the trace (code {error.code})"
+            raise AttemptFailed("TRACE_NOT_READABLE", reason, retryable=True) from error
+        if trace is None:
+            raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)
+        return trace
+
     async def _finish(self, job: Job, outcome: Outcome | None) -> bool:
-        assessment = outcome and _assessment(job, outcome)
+        assessment = None if outcome is None else _assessment(job, outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 held = await self._jobs.finish(job, connection)
