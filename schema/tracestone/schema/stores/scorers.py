@@ -3,7 +3,7 @@
 import asyncpg
 
 from tracestone.schema import clock, sqlfiles
-from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import Invalid, NotFound, StorageDown, TooLarge
 from tracestone.schema.scorers import Definition, OnlineConfig, Scorer, define
 
@@ -23,8 +23,87 @@ class ScorerStore:
     async def define(self, definition: Definition) -> Scorer:
         """Stores the definition as the next version; an unchanged one returns the version it has.
 
-        Raises TooLarge when there are too many scorers or versions.
+        Raises TooLarge when there are too many scorers or versions, StorageDown.
         """
+        with storage_errors():
+            return await self._define(definition)
+
+    async def get(self, name: str, version: int | None = None) -> Scorer:
+        """One version, or the latest. Raises NotFound, StorageDown."""
+        if version is None:
+            with storage_errors():
+                row = await self._pool.fetchrow(self._sql["latest"], name)
+            if row is None:
+                raise NotFound(f"There is no scorer {name}.")
+            return _scorer(row)
+        known = self._by_version.get((name, version))
+        if known is None:
+            with storage_errors():
+                row = await self._pool.fetchrow(self._sql["version"], name, version)
+            if row is None:
+                raise NotFound(f"There is no version {version} of the scorer {name}.")
+            known = _scorer(row)
+            if len(self._by_version) >= 1000:
+                self._by_version.clear()
+            self._by_version[(name, version)] = known
+        return known
+
+    async def versions(self, name: str, before: int | None = None) -> list[Scorer]:
+        """Up to 200 versions, newest first, older than `before` when it is given. Raises NotFound, StorageDown."""
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["versions"], name, before, _PAGE)
+        if not rows and before is None:
+            raise NotFound(f"There is no scorer {name}.")
+        return [_scorer(row) for row in rows]
+
+    async def latest(self, after: str = "") -> list[Scorer]:
+        """The latest version of up to 200 scorers in order of name, after a name. Raises StorageDown."""
+        with storage_errors():
+            return [_scorer(row) for row in await self._pool.fetch(self._sql["all_latest"], after, _PAGE)]
+
+    async def put_config(
+        self,
+        scorer_name: str,
+        *,
+        version: int | None,
+        experiment_id: int | None,
+        sample_rate: float,
+        filter: str,
+        salt: str,
+    ) -> OnlineConfig:
+        """Creates or replaces the configuration of (scorer, experiment).
+
+        A new one begins with what finishes from now on. The filter must have been checked
+        (`filter_sql.check_filter`). Raises NotFound, Invalid, StorageDown.
+        """
+        await self.get(scorer_name, version)
+        values = (scorer_name, version, experiment_id, sample_rate, filter, salt, clock.now_ms())
+        try:
+            with storage_errors():
+                async with self._pool.acquire() as connection, connection.transaction():
+                    config = _config(await connection.fetchrow(self._sql["put_config"], *values))
+                    await connection.execute(self._sql["begin_progress"], config.config_id, clock.now_ns())
+        except asyncpg.ForeignKeyViolationError as error:
+            raise Invalid("experiment", f"there is no experiment {experiment_id}") from error
+        return config
+
+    async def delete_config(self, scorer_name: str, experiment_id: int | None) -> None:
+        """Ends a configuration. Traces chosen before are still scored. Raises NotFound, StorageDown."""
+        with storage_errors():
+            deleted = await self._pool.fetchval(self._sql["delete_config"], scorer_name, experiment_id)
+        if deleted is None:
+            where = "all experiments" if experiment_id is None else f"experiment {experiment_id}"
+            raise NotFound(f"The scorer {scorer_name} has no online configuration for {where}.")
+
+    async def configs(self, scorer_name: str | None = None) -> list[OnlineConfig]:
+        """The configurations of a scorer, or all of them.
+
+        Their number is bounded by scorers and experiments. Raises StorageDown.
+        """
+        with storage_errors():
+            return [_config(row) for row in await self._pool.fetch(self._sql["configs"], scorer_name)]
+
+    async def _define(self, definition: Definition) -> Scorer:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(self._sql["add_name"], definition.name, clock.now_ms())
             await connection.fetchval(self._sql["lock_name"], definition.name)
@@ -47,82 +126,6 @@ class ScorerStore:
                 created,
             )
         return Scorer(definition.name, version, definition.kind, definition.parameters, created)
-
-    async def get(self, name: str, version: int | None = None) -> Scorer:
-        """One version, or the latest. Raises NotFound."""
-        if version is None:
-            row = await self._pool.fetchrow(self._sql["latest"], name)
-            if row is None:
-                raise NotFound(f"There is no scorer {name}.")
-            return _scorer(row)
-        known = self._by_version.get((name, version))
-        if known is None:
-            row = await self._pool.fetchrow(self._sql["version"], name, version)
-            if row is None:
-                raise NotFound(f"There is no version {version} of the scorer {name}.")
-            known = _scorer(row)
-            if len(self._by_version) >= 1000:
-                self._by_version.clear()
-            self._by_version[(name, version)] = known
-        return known
-
-    async def versions(self, name: str, before: int | None = None) -> list[Scorer]:
-        """Up to 200 versions, newest first, older than `before` when it is given. Raises NotFound."""
-        rows = await self._pool.fetch(self._sql["versions"], name, before, _PAGE)
-        if not rows and before is None:
-            raise NotFound(f"There is no scorer {name}.")
-        return [_scorer(row) for row in rows]
-
-    async def latest(self, after: str = "") -> list[Scorer]:
-        """The latest version of up to 200 scorers in order of name, after a name."""
-        return [_scorer(row) for row in await self._pool.fetch(self._sql["all_latest"], after, _PAGE)]
-
-    async def put_config(
-        self,
-        scorer_name: str,
-        *,
-        version: int | None,
-        experiment_id: int | None,
-        sample_rate: float,
-        filter: str,
-        salt: str,
-    ) -> OnlineConfig:
-        """Creates or replaces the configuration of (scorer, experiment).
-
-        A new one begins with what finishes from now on. The filter must have been checked
-        (`filter_sql.check_filter`). Raises NotFound and Invalid.
-        """
-        await self.get(scorer_name, version)
-        try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow(
-                    self._sql["put_config"],
-                    scorer_name,
-                    version,
-                    experiment_id,
-                    sample_rate,
-                    filter,
-                    salt,
-                    clock.now_ms(),
-                )
-                config = _config(row)
-                await connection.execute(self._sql["begin_progress"], config.config_id, clock.now_ns())
-        except asyncpg.ForeignKeyViolationError as error:
-            raise Invalid("experiment", f"there is no experiment {experiment_id}") from error
-        return config
-
-    async def delete_config(self, scorer_name: str, experiment_id: int | None) -> None:
-        """Ends a configuration. Traces chosen before are still scored. Raises NotFound."""
-        if await self._pool.fetchval(self._sql["delete_config"], scorer_name, experiment_id) is None:
-            where = "all experiments" if experiment_id is None else f"experiment {experiment_id}"
-            raise NotFound(f"The scorer {scorer_name} has no online configuration for {where}.")
-
-    async def configs(self, scorer_name: str | None = None) -> list[OnlineConfig]:
-        """The configurations of a scorer, or all of them.
-
-        Their number is bounded by scorers and experiments.
-        """
-        return [_config(row) for row in await self._pool.fetch(self._sql["configs"], scorer_name)]
 
 
 def _scorer(row: asyncpg.Record) -> Scorer:
