@@ -111,3 +111,25 @@ async def test_bad_input_is_answered_with_a_problem(
     assert problem.get("field") == field
     assert problem["detail"]
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/scorers", ""),
+        ("POST", "/scorers", '{"name": "b", "kind": "error"}'),
+        ("GET", "/scorers/polite", ""),
+        ("GET", "/scorers/polite/versions", ""),
+        ("GET", "/scorers/polite/versions/1", ""),
+        ("PUT", "/scorers/polite/online/all", "{}"),
+        ("DELETE", "/scorers/polite/online/all", ""),
+    ],
+)
+async def test_without_postgres_the_answer_is_to_try_again(
+    api: httpx.AsyncClient, pool: Pool, method: str, path: str, body: str
+) -> None:
+    pool.terminate()
+    answer = await api.request(method, path, content=body)
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["retry-after"]) >= 1
