@@ -12,6 +12,7 @@ from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.loader import Loader
 from tracestone.collector.mirror import Mirror
 from tracestone.collector.mlflow_api import routes as mlflow_routes
+from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
@@ -119,8 +120,10 @@ class Collector:
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
         limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
-        exporter = Exporter(self._log.writer, self.experiments, limits=limits)
-        http = HttpReceiver(exporter, max_request_bytes=settings.max_request_bytes)
+        exporter = Exporter(self._log.writer, self.experiments, limits=limits, budget=Budget(settings.max_body_bytes))
+        http = HttpReceiver(
+            exporter, max_request_bytes=settings.max_request_bytes, body_seconds=settings.max_body_seconds
+        )
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
             readers = sql_app(settings, self._columnar)
@@ -153,6 +156,7 @@ class Collector:
                         _authority(settings.host, grpc.port),
                     ),
                     self.health,
+                    settings,
                 ),
                 host=settings.host,
                 port=settings.port,

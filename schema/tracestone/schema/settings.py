@@ -27,6 +27,10 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("./tracestone-data"), description="Folder for everything this process stores.")
     host: str = Field("127.0.0.1", description="Address every port listens on.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names, besides localhost and host, by which browsers may reach the page, the API and SQL.",
+    )
     otlp_grpc_port: PortNumber = Field(4317, description="OTLP over gRPC.")
     otlp_http_port: PortNumber = Field(4318, description="OTLP over HTTP.")
     port: PortNumber = Field(5000, description="API, page and /health.")
@@ -45,6 +49,10 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression."
     )
+    max_body_bytes: int = Field(
+        256 * MIB, ge=1024, description="Bytes of all OTLP requests in work; beyond it senders must retry."
+    )
+    max_body_seconds: int = Field(60, ge=1, description="How long the body of an OTLP/HTTP request may take to arrive.")
     max_request_groups: int = Field(10_000, ge=1, description="Resources, and scopes, that one OTLP request may hold.")
     max_request_spans: int = Field(200_000, ge=1, description="Spans that one OTLP request may hold.")
     max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
@@ -84,6 +92,7 @@ class Settings(BaseSettings):
         description="Addresses (api_base) that judges defined through the API may call with the keys of this process.",
     )
 
+    demo: bool = Field(False, description="Also run a sample agent application that sends traces (`up` only).")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line written."
     )

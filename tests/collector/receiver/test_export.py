@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gzip
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from support.disk import SimulatedDisk
 from support.running import grpc_export
 from support.telemetry import export_request, otlp_span
 from support.wal import drain, opened
+from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
@@ -32,6 +34,7 @@ from tracestone.schema.stores.experiments import ExperimentStore
 
 START = 1_790_000_000_000_000_000
 LIMIT = 4 * 1024 * 1024
+BUDGET = 5 * 1024 * 1024
 MAX_WAL = 256 * 1024
 
 
@@ -50,11 +53,11 @@ class Setup:
 async def setup(pool: Pool) -> AsyncIterator[Setup]:
     disk = SimulatedDisk()
     log = opened(disk, max_bytes=MAX_WAL, segment_bytes=64 * 1024)
-    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits())
+    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits(), budget=Budget(BUDGET))
     receiver = GrpcReceiver(exporter, host="127.0.0.1", port=0, max_request_bytes=LIMIT)
     await receiver.start()
     try:
-        async with serving(otlp_app(HttpReceiver(exporter, max_request_bytes=LIMIT))) as url:
+        async with serving(otlp_app(HttpReceiver(exporter, max_request_bytes=LIMIT, body_seconds=1))) as url:
             yield Setup(disk, log, exporter, f"127.0.0.1:{receiver.port}", f"{url}/v1/traces")
     finally:
         await receiver.stop(0)
@@ -172,6 +175,43 @@ async def test_a_plain_request_is_stored_byte_for_byte(setup: Setup) -> None:
 async def test_an_empty_request_writes_nothing(setup: Setup) -> None:
     assert (await _over_http(setup, b"")).status_code == 200
     assert await drain(setup.log) == []
+
+
+async def test_more_bytes_at_once_than_the_budget_are_retryable(setup: Setup) -> None:
+    budget = setup.exporter.budget
+    with budget.request() as held:
+        held.take(BUDGET - 100)
+        assert await _assert_refused_until(setup, _body(2, 1000)) == 1.0
+    assert (await _over_http(setup, _body(3, 1000))).status_code == 200
+    assert budget.bytes == 0
+
+
+async def test_what_is_decompressed_counts_and_is_given_back(setup: Setup) -> None:
+    headers = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
+    body = gzip.compress(bytes(3 * 1024 * 1024))
+    with setup.exporter.budget.request() as held:
+        held.take(3 * 1024 * 1024)
+        async with httpx.AsyncClient() as http:
+            answer = await http.post(setup.traces_url, content=body, headers=headers)
+        assert answer.status_code == 503
+        assert setup.exporter.budget.bytes == 3 * 1024 * 1024
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(setup.traces_url, content=body, headers=headers)
+    assert answer.status_code == 400
+    assert setup.exporter.budget.bytes == 0
+
+
+async def test_a_body_that_does_not_come_is_given_up(setup: Setup) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield _body()
+        await asyncio.sleep(30)
+
+    async with httpx.AsyncClient(timeout=20) as http:
+        headers = {"content-type": "application/x-protobuf"}
+        answer = await http.post(setup.traces_url, content=slow(), headers=headers)
+    assert answer.status_code == 503
+    assert "did not arrive within 1 s" in Status.FromString(answer.content).message
+    assert setup.exporter.budget.bytes == 0
 
 
 def _span_id(record: bytes) -> int:

@@ -5,6 +5,11 @@ import pytest
 
 from support.running import EXPORT, Running, grpc_export
 from support.telemetry import export_request, otlp_span
+from tracestone.collector.receiver.budget import Budget
+from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.pieces import Limits
+from tracestone.schema.errors import StartRefused
 
 START = 1_790_000_000_000_000_000
 
@@ -49,6 +54,24 @@ async def test_what_is_not_served_is_unimplemented(receiver: Running, path: str)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary(path)(b"")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("no-such-host.invalid", "ot known"), ("192.0.2.1", "assign requested address")]
+)
+async def test_an_address_that_is_not_ours_is_not_called_taken(receiver: Running, host: str, reason: str) -> None:
+    exporter = Exporter(None, None, limits=Limits(), budget=Budget(1))  # type: ignore[arg-type]
+    server = GrpcReceiver(exporter, host=host, port=0, max_request_bytes=1024)
+    with pytest.raises(StartRefused, match=f"cannot listen on {host}:0: .*{reason}"):
+        await server.start()
+    assert not server.running
+
+
+async def test_metadata_is_bounded(receiver: Running) -> None:
+    async with grpc_export(receiver.grpc_address) as export:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await export(b"", metadata=(("x-long", "x" * 40_000),))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_many_requests_on_one_connection(receiver: Running, trace: int) -> None:

@@ -16,6 +16,7 @@ from support.telemetry import export_request, otlp_span
 from support.wal import drain, opened
 from tracestone.collector.receiver import pieces
 from tracestone.collector.receiver.admission import Admitted, admit, plain
+from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.pieces import Limits, delimited
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
@@ -140,7 +141,16 @@ def test_resources_without_spans_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"\x0a", b"\x0a\x05ab", b"\x0a\x02\x12\x05", b"\x0b\x0c", b"\xff" * 11, b"\x09abc", b"\x0a\x04\x12\x02\x12\x7f"],
+    [
+        b"\x0a",
+        b"\x0a\x05ab",
+        b"\x0a\x02\x12\x05",
+        b"\x0b\x0c",
+        b"\x00\x00",
+        b"\xff" * 11,
+        b"\x09abc",
+        b"\x0a\x04\x12\x02\x12\x7f",
+    ],
 )
 def test_a_body_cut_short_is_no_request(body: bytes) -> None:
     with pytest.raises(Invalid, match="not an ExportTraceServiceRequest"):
@@ -164,7 +174,7 @@ def test_limits_count_exactly() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 async def test_others_go_on_while_a_large_request_is_gone_through(pool: Pool, nested: bool) -> None:
     log = opened(SimulatedDisk(), max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024 * 1024)
-    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits())
+    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits(), budget=Budget(2**30))
     request = export_request(*(_span(number, 600) for number in range(1, 5001)))
     if nested:
         for span in request.resource_spans[0].scope_spans[0].spans:

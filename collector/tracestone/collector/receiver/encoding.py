@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
+from tracestone.collector.receiver.budget import Held
 from tracestone.schema.errors import Invalid, TooLarge
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
@@ -13,8 +14,8 @@ _CHUNK_BYTES = 256 * 1024
 _MAX_MEMBERS = 2000
 
 
-async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int) -> bytes:
-    """The whole body, refused with TooLarge as soon as it must be longer than `limit`."""
+async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int, held: Held) -> bytes:
+    """The whole body, refused with TooLarge as soon as it must be longer than `limit`, Unavailable without room."""
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"The body has {declared} bytes; the limit is {limit}.")
     parts: list[bytes] = []
@@ -23,23 +24,24 @@ async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: i
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body has more than {limit} bytes.")
+        held.take(len(chunk))
         parts.append(chunk)
     return b"".join(parts)
 
 
-async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before compression, at most `limit` bytes. Raises Invalid and TooLarge."""
+async def decompress(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
+    """The body as it was before compression, at most `limit` bytes. Raises Invalid, TooLarge and Unavailable."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
     if encoding not in _WINDOW_BITS:
         raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate or identity")
     if len(body) <= _INLINE_BYTES:
-        return _inflate(body, encoding, limit)
-    return await asyncio.to_thread(_inflate, body, encoding, limit)
+        return _inflate(body, encoding, limit, held)
+    return await asyncio.to_thread(_inflate, body, encoding, limit, held)
 
 
-def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
+def _inflate(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
     """Every member of the body, one after the other, as RFC 1952 has it; what follows the first is data too."""
     view = memoryview(body)
     parts = []
@@ -61,6 +63,7 @@ def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
                 raise Invalid("content-encoding", f"the body is not {encoding} data") from error
             if len(data) > room:
                 raise TooLarge(f"The body has more than {limit} bytes after decompression.")
+            held.take(len(data))
             parts.append(data)
             room -= len(data)
             at += len(chunk) - len(inflater.unused_data)

@@ -15,6 +15,7 @@ import asyncio
 from dataclasses import dataclass
 
 from tracestone.collector.receiver.admission import Admitted, admit, plain
+from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.wal.writer import Writer
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
@@ -39,10 +40,11 @@ class Accepted:
 class Exporter:
     """Takes serialised trace requests into the write-ahead log."""
 
-    def __init__(self, log: Writer, experiments: ExperimentStore, *, limits: Limits) -> None:
+    def __init__(self, log: Writer, experiments: ExperimentStore, *, limits: Limits, budget: Budget) -> None:
         self._log = log
         self._experiments = experiments
         self._limits = limits
+        self.budget = budget
         self._threads = asyncio.Semaphore(_THREADS)
         self._last_received = 0
         self._existing: set[int] = set()

@@ -1,5 +1,6 @@
 """OTLP over HTTP with protobuf bodies. Bytes, headers, reply; nothing that the gRPC transport lacks."""
 
+import asyncio
 import logging
 
 from starlette.requests import ClientDisconnect, Request
@@ -7,9 +8,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracestone.collector.receiver import encoding, status
+from tracestone.collector.receiver.budget import Held
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import EXPERIMENT_HEADER
-from tracestone.schema.errors import TracestoneError
+from tracestone.schema.errors import TracestoneError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +21,9 @@ PROTOBUF = "application/x-protobuf"
 class HttpReceiver:
     """The handler of `POST /v1/traces`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
 
-    def __init__(self, exporter: Exporter, *, max_request_bytes: int) -> None:
+    def __init__(self, exporter: Exporter, *, max_request_bytes: int, body_seconds: float) -> None:
         self._exporter = exporter
+        self._body_seconds = body_seconds
         self._limit = max_request_bytes
 
     def routes(self) -> list[Route]:
@@ -32,9 +35,9 @@ class HttpReceiver:
         if media_type != PROTOBUF:
             return PlainTextResponse(f"Content-Type must be {PROTOBUF}.\n", status_code=415)
         try:
-            body = await encoding.read_body(request.stream(), request.headers.get("content-length"), self._limit)
-            data = await encoding.decompress(body, request.headers.get("content-encoding", ""), self._limit)
-            accepted = await self._exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
+            with self._exporter.budget.request() as held:
+                data = await self._body(request, held)
+                accepted = await self._exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
             return Response(status.response(accepted), media_type=PROTOBUF)
         except ClientDisconnect:
             return Response(status_code=400)
@@ -49,3 +52,13 @@ class HttpReceiver:
             media_type=PROTOBUF,
             headers=status.retry_after_header(outcome),
         )
+
+    async def _body(self, request: Request, held: Held) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await encoding.read_body(
+                    request.stream(), request.headers.get("content-length"), self._limit, held
+                )
+        except TimeoutError as error:
+            raise Unavailable(f"The body did not arrive within {self._body_seconds:g} s.") from error
+        return await encoding.decompress(body, request.headers.get("content-encoding", ""), self._limit, held)

@@ -158,6 +158,8 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:
     while at < end:
         start = at
         tag, at = _varint(data, at, end)
+        if tag < 8:
+            raise _corrupt()
         wire = tag & 7
         if wire == _DELIMITED:
             size, value = _varint(data, at, end)
