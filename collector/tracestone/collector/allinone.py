@@ -5,6 +5,7 @@ The same collector and scoring run apart in production; here they are only put t
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,10 @@ from tracestone.schema.migrate import migrate
 from tracestone.schema.settings import Settings
 from tracestone.scoring.app import Scoring
 
+logger = logging.getLogger(__name__)
+
 _SCORING_STOP_SECONDS = 4.0
+_COLUMNAR_CLOSE_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -32,7 +36,7 @@ async def stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar]]:
             postgres_url = await _postgres_url(settings, stack)
         finally:
             await asyncio.wait([opening])
-        stack.push_async_callback(columnar.close)
+        stack.push_async_callback(_close_columnar, columnar)
         opening.result()
         pool = await open_pool(postgres_url)
         stack.push_async_callback(_close_pool, pool)
@@ -40,7 +44,7 @@ async def stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar]]:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, demo: bool) -> AsyncIterator[Collector]:
+async def running(settings: Settings) -> AsyncIterator[Collector]:
     """The whole of Tracestone, serving. Raises StartRefused, StorageDown."""
     async with AsyncExitStack() as stack:
         pool, columnar = await stack.enter_async_context(stores(settings))
@@ -51,8 +55,8 @@ async def running(settings: Settings, *, demo: bool) -> AsyncIterator[Collector]
         stack.push_async_callback(_stop_scoring, scoring)
         collector.watch_scoring(lambda: scoring.health()["error"])
         await collector.start()
-        stack.push_async_callback(collector.stop)
-        if demo:
+        stack.push_async_callback(_stop_both, collector, scoring)
+        if settings.demo:
             await _start_demo(collector.addresses["OTLP gRPC"], stack)
         yield collector
 
@@ -109,9 +113,27 @@ async def _start_demo(endpoint: str, stack: AsyncExitStack) -> None:
     stack.push_async_callback(stop)
 
 
+async def _stop_both(collector: Collector, scoring: Scoring) -> None:
+    """Side by side, since each may use up its time."""
+    await asyncio.gather(collector.stop(), _stop_scoring(scoring))
+
+
 async def _stop_scoring(scoring: Scoring) -> None:
-    async with asyncio.timeout(_SCORING_STOP_SECONDS):
-        await scoring.stop()
+    try:
+        async with asyncio.timeout(_SCORING_STOP_SECONDS):
+            await scoring.stop()
+    except TimeoutError:
+        # Leases run out, so what it worked on is taken up again.
+        logger.warning("scoring does not stop and is cut off", extra={"action": "stop"})
+
+
+async def _close_columnar(columnar: Columnar) -> None:
+    try:
+        async with asyncio.timeout(_COLUMNAR_CLOSE_SECONDS):
+            await columnar.close()
+    except TimeoutError:
+        # A statement cannot be called back from its thread; the process ends with it.
+        logger.warning("ClickHouse still runs a statement", extra={"action": "stop"})
 
 
 async def _close_pool(pool: Pool) -> None:

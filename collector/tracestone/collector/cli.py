@@ -1,8 +1,11 @@
 """The command line: arguments, signals, exit codes. Every setting is a flag; see schema/settings.py."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
+import threading
 import types
 import typing
 from collections.abc import Callable, Coroutine
@@ -13,26 +16,27 @@ from typing import Any
 import click
 import uvloop
 import yaml
+from pydantic.fields import FieldInfo
 
 from tracestone.schema.errors import TracestoneError
 from tracestone.schema.observe import set_up_logging
 from tracestone.schema.settings import Settings, load, prepare_grpc, shown
 
+logger = logging.getLogger(__name__)
+
+# A stop takes at most 10 s: parts that hang are cut off from the first of these on, the process after the last.
+_CUT_SECONDS = (6.5, 1.0, 1.0)
 _STOP_SECONDS = 9.5
+# All is closed by then; only a thread that nobody can end may be left.
+_LEAVE_SECONDS = 0.5
 Command = Callable[..., Any]
 
 
 def settings_options(command: Command) -> Command:
     """Adds --config and a flag for every setting that is not a list or a mapping."""
     for name, field in reversed(Settings.model_fields.items()):
-        if typing.get_origin(field.annotation) in (list, dict):
-            continue
-        default = field.get_default()
-        flag = f"--{name.replace('_', '-')}"
-        hint = "" if default is None else f"  [default: {default}]"
-        command = click.option(flag, name, metavar=_metavar(field.annotation), help=f"{field.description}{hint}")(
-            command
-        )
+        if not _is_list(field):
+            command = _option(name, field)(command)
     return click.option(
         "--config",
         "config_file",
@@ -40,6 +44,27 @@ def settings_options(command: Command) -> Command:
         envvar="TRACESTONE_CONFIG",
         help="YAML file with settings.",
     )(command)
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return typing.get_origin(field.annotation) in (list, dict)
+
+
+def _told_below() -> str:
+    """What --help says of the settings that are no flags."""
+    lists = [f"{name}: {field.description}" for name, field in Settings.model_fields.items() if _is_list(field)]
+    return "\n\n".join(["Keys of the YAML file that are no flags (in the environment, as JSON):", *lists])
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    flag, default = f"--{name.replace('_', '-')}", field.get_default()
+    if field.annotation is bool:
+        both = f"{flag}/--no-{flag[2:]}"
+        return click.option(
+            both, name, default=None, help=f"{field.description}  [default: {'on' if default else 'off'}]"
+        )
+    hint = "" if default is None else f"  [default: {default}]"
+    return click.option(flag, name, metavar=_metavar(field.annotation), help=f"{field.description}{hint}")
 
 
 def _metavar(annotation: Any) -> str:
@@ -52,17 +77,17 @@ def _metavar(annotation: Any) -> str:
 def main() -> None:
     """OpenTelemetry-native trace collector and evaluation pipeline for LLM and agent applications.
 
-    Every option can also be given as the environment variable TRACESTONE_<OPTION> or as a key of the YAML file.
+    Every setting is an option, an environment variable TRACESTONE_<SETTING> and a key of the YAML file (--config).
+    `tracestone config` prints them all.
     """
 
 
-@main.command()
+@main.command(epilog=_told_below())
 @settings_options
-@click.option("--demo", is_flag=True, help="Also run a sample agent application that sends traces.")
-def up(config_file: Path | None, demo: bool, **flags: Any) -> None:
+def up(config_file: Path | None, **flags: Any) -> None:
     """Run everything in one process, until Ctrl-C or SIGTERM."""
     settings = _settings(flags, config_file)
-    _run(_up(settings, demo))
+    _run(_up(settings))
 
 
 @main.command()
@@ -102,28 +127,56 @@ def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
     return settings
 
 
-async def _up(settings: Settings, demo: bool) -> None:
+async def _up(settings: Settings) -> None:
     from tracestone.collector import allinone
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    starting = asyncio.create_task(_serve(allinone, settings, demo, stopping))
-    stopped = asyncio.create_task(stopping.wait())
+    serving = asyncio.create_task(_serve(allinone, settings, stopping), name="serve")
+    stopped = asyncio.create_task(stopping.wait(), name="wait for a signal")
     try:
-        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            # A stop that hangs must not outlive its bound: all that was acknowledged is on disk already.
-            await asyncio.wait([starting], timeout=_STOP_SECONDS)
-        if starting.done():
-            starting.result()
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await _end(serving)
     finally:
         stopped.cancel()
+    _leave_within(_LEAVE_SECONDS, int(not serving.cancelled() and serving.exception() is not None))
+    if not serving.cancelled():
+        serving.result()
 
 
-async def _serve(allinone: types.ModuleType, settings: Settings, demo: bool, stopping: asyncio.Event) -> None:
-    async with allinone.running(settings, demo=demo) as collector:
+async def _end(serving: asyncio.Task[None]) -> None:
+    """Waits until everything has stopped; what hangs is cut off, so that the parts after it stop all the same."""
+    _leave_within(_STOP_SECONDS, 1)
+    for seconds in _CUT_SECONDS:
+        await asyncio.wait([serving], timeout=seconds)
+        if serving.done():
+            return
+        logger.warning("a part does not stop and is cut off", extra={"action": "stop"})
+        serving.cancel()
+    await asyncio.wait([serving])
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """Ends the process if it has not ended by itself: Python waits for threads, for ever if need be.
+
+    Nothing is lost by it, since all that was acknowledged is on disk.
+    """
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+async def _serve(allinone: types.ModuleType, settings: Settings, stopping: asyncio.Event) -> None:
+    async with allinone.running(settings) as collector:
         click.echo(f"Tracestone {version('tracestone')}")
         for name, address in collector.addresses.items():
             click.echo(f"  {name:14} {address}")
