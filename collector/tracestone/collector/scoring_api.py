@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from tracestone.schema.errors import (
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     Rejected,
@@ -44,6 +45,7 @@ Handler = Callable[["Deps", Request], Awaitable[Response]]
 
 # The first class that fits decides.
 _STATUS: tuple[tuple[type[TracestoneError], int, str], ...] = (
+    (Forbidden, 403, "Forbidden"),
     (TooLarge, 413, "Too large"),
     (NotFound, 404, "Not found"),
     (Conflict, 409, "Conflict"),
@@ -191,7 +193,7 @@ def _answering(deps: Deps, handler: Handler) -> Callable[[Request], Awaitable[Re
         try:
             return await handler(deps, request)
         except TracestoneError as error:
-            return _problem(error)
+            return problem(error)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
@@ -204,7 +206,8 @@ def _answering(deps: Deps, handler: Handler) -> Callable[[Request], Awaitable[Re
     return answer
 
 
-def _problem(error: TracestoneError) -> Response:
+def problem(error: TracestoneError) -> Response:
+    """The answer to one of our errors."""
     status, title = next((status, title) for kind, status, title in _STATUS if isinstance(error, kind))
     answer = _document(status, title, str(error), field=error.field if isinstance(error, Invalid) else "")
     if isinstance(error, Unavailable):

@@ -4,15 +4,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
 
 from tracestone.collector import scoring_api
+from tracestone.collector.mlflow_api import errors as mlflow_errors
 from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.ui import routes as ui_routes
 from tracestone.collector.ui.pages import Deps as PageDeps
+from tracestone.collector.visitors import Visitors
+from tracestone.schema.errors import Forbidden
+from tracestone.schema.settings import Settings
+
+_OPEN_PATHS = ("/health", "/v1/traces")
 
 Health = Callable[[], Awaitable[dict[str, str]]]
 
@@ -44,6 +52,7 @@ def main_app(
     scoring: scoring_api.Deps,
     pages: PageDeps,
     health: Health,
+    settings: Settings,
 ) -> Starlette:
     """The main port: health, OTLP (where MLflow's client sends it), both APIs, the pages."""
     routes: list[BaseRoute] = [
@@ -54,4 +63,15 @@ def main_app(
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),
     ]
-    return Starlette(routes=routes, exception_handlers={404: ui_routes.not_found})
+    guard = Middleware(Visitors, settings=settings, refuse=_forbidden, open_paths=_OPEN_PATHS)
+    return Starlette(routes=routes, exception_handlers={404: ui_routes.not_found}, middleware=[guard])
+
+
+def _forbidden(scope: Scope, error: Forbidden) -> Response:
+    """The refusal in the shape of what was asked for."""
+    path = scope["path"]
+    if path.startswith("/api/v1/"):
+        return scoring_api.problem(error)
+    if path.startswith(("/api/", "/ajax-api/")):
+        return mlflow_errors.response(error)
+    return PlainTextResponse(f"{error}\n", status_code=403)

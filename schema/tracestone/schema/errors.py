@@ -5,6 +5,7 @@
     │   ├── Invalid         a field has a wrong value; says which and why
     │   ├── TooLarge        over a configured limit
     │   ├── Unauthenticated no valid credentials
+    │   ├── Forbidden       the caller may not do this
     │   ├── NotFound        no such thing
     │   └── Conflict        it exists already
     ├── Unavailable         temporary: the same request may be sent again
@@ -41,6 +42,10 @@ class TooLarge(Rejected):
 
 class Unauthenticated(Rejected):
     """No valid credentials."""
+
+
+class Forbidden(Rejected):
+    """The caller may not do this."""
 
 
 class NotFound(Rejected):

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from tracestone.schema.errors import (
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     Rejected,
@@ -25,6 +26,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 # The first class that fits decides.
 _TABLE: tuple[tuple[type[TracestoneError], int, str], ...] = (
     (Unauthenticated, 401, "UNAUTHENTICATED"),
+    (Forbidden, 403, "PERMISSION_DENIED"),
     (TooLarge, 413, "INVALID_PARAMETER_VALUE"),
     (NotFound, 404, "RESOURCE_DOES_NOT_EXIST"),
     (Conflict, 400, "RESOURCE_ALREADY_EXISTS"),

@@ -19,18 +19,21 @@ from contextlib import asynccontextmanager
 
 import lz4.frame  # type: ignore[import-untyped]
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from tracestone.collector.sql_endpoint.formdata import fields
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
 from tracestone.collector.sql_endpoint.native import framed
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused, http_status
 from tracestone.collector.sql_endpoint.statements import Statement, Statements
+from tracestone.collector.visitors import Visitors
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.reader import Answer
-from tracestone.schema.errors import Unavailable
+from tracestone.schema.errors import Forbidden, Unavailable
 from tracestone.schema.settings import Settings
 
 _MAX_BODY_BYTES = 4 * MAX_STATEMENT_BYTES
@@ -49,6 +52,7 @@ _CONTENT_TYPES = {
     "ArrowStream": "application/octet-stream",
     "XML": "application/xml; charset=UTF-8",
 }
+_PROBES = ("/ping", "/replicas_status")
 _COMPRESSORS = {"lz4": lz4.frame.compress, "gzip": lambda body: gzip.compress(body, compresslevel=1)}
 
 
@@ -75,9 +79,17 @@ def sql_app(settings: Settings, columnar: Columnar) -> Starlette:
             Route("/replicas_status", _ok, methods=["GET", "HEAD"]),
         ],
         lifespan=lifespan,
+        # A statement costs time whatever its method, so none is taken from a page of another site.
+        middleware=[Middleware(Visitors, settings=settings, refuse=_forbidden, open_paths=_PROBES, reading=())],
     )
     app.state.statements = statements
     return app
+
+
+def _forbidden(_: Scope, error: Forbidden) -> Response:
+    response = _failed(str(Refused(Kind.ACCESS_DENIED, str(error).removesuffix("."))), Kind.ACCESS_DENIED.value, {})
+    response.status_code = 403
+    return response
 
 
 async def _ok(_: Request) -> Response:
