@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import httpx
 import pytest
@@ -79,7 +79,7 @@ async def test_it_says_where_everything_listens_and_that_it_is_ready(program: Pr
 async def test_health_names_every_part(program: Program) -> None:
     status, body = await _health(program)
     assert (status, body["status"], body["broken"]) == (200, "ok", [])
-    assert {"clickhouse", "postgres", "write_ahead_log", "loader", "mirror", "scoring"} <= set(body["parts"])
+    assert {"clickhouse", "postgres", "write_ahead_log", "loader", "mirror", "scoring", "grpc_otlp"} <= set(body["parts"])
     assert all(part == {"ok": True, "problem": ""} for part in body["parts"].values())
 
 
@@ -211,6 +211,9 @@ async def test_config_hides_secrets() -> None:
         ([], "prot: 5000", "The setting prot cannot be used: "),
         ([], "- a list", "must hold a mapping of settings."),
         ([], "a: [unclosed", "is not valid YAML."),
+        ([], "1: 2", "must hold a mapping of settings."),
+        (["--postgres-url=hunter2"], "", "The setting postgres_url cannot be used: it must be an address"),
+        (["--clickhouse-url=hunter2"], "", "The setting clickhouse_url cannot be used: it must be an address"),
         (["--postgres-url=postgresql://me:hunter2@127.0.0.1:1/x", "--wal-max-bytes=1"], "", "wal_max_bytes"),
     ],
 )
@@ -220,6 +223,13 @@ async def test_a_bad_setting_is_one_sentence(tmp_path: Path, arguments: list[str
     code, out, err = await _run("config", f"--config={path}", *arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert sentence in err
+    assert "hunter2" not in err
+
+
+async def test_a_bad_list_in_the_environment_is_one_sentence() -> None:
+    code, out, err = await _run("up", TRACESTONE_SCORERS="[bad hunter2")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "The setting scorers cannot be used: its environment variable is not valid JSON." in err
     assert "hunter2" not in err
 
 
@@ -259,7 +269,7 @@ async def test_help_tells_every_setting() -> None:
     code, out, _ = await _run("up", "--help")
     assert code == 0
     for name, field in Settings.model_fields.items():
-        if name != "scorers":
+        if get_origin(field.annotation) is not list:
             assert f"--{name.replace('_', '-')}" in out
             assert (field.description or "").split()[0] in out
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
-from tracestone.schema.engines.columnar import Columnar, Settings, StatementFailed
+from tracestone.schema.engines.columnar import Columnar, Settings, StatementFailed, _Lane
 from tracestone.schema.errors import StorageDown
 
 T = TypeVar("T")
@@ -38,10 +38,10 @@ class ClosedColumnar(Columnar):
         if table == "otlp_traces_in":
             self.inserted.append(settings["log_comment"])
 
-    async def _call(self, run: Callable[[Client], T]) -> T:
+    async def _call(self, run: Callable[[Client], T], lane: _Lane) -> T:
         if self.closed:
             raise StorageDown("ClickHouse does not answer")
-        return await super()._call(run)
+        return await super()._call(run, lane)
 
 
 class PickyColumnar(Columnar):

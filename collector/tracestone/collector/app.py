@@ -55,6 +55,7 @@ class Collector:
         self._log: Log | None = None
         self._loader: Loader | None = None
         self._servers: list[HttpServer] = []
+        self._grpc: GrpcReceiver | None = None
         self.addresses: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -94,6 +95,7 @@ class Collector:
             "loader": "the loader has ended" if self._loading.done() else self._loader.state.error,
             "mirror": mirror,
             "scoring": self._scoring_problem(),
+            "grpc_otlp": "" if self._grpc is not None and self._grpc.running else "does not serve",
             **{f"http_{server.name}": "" if server.running else "does not serve" for server in self._servers},
         }
 
@@ -138,6 +140,7 @@ class Collector:
             max_request_bytes=settings.max_request_bytes,
         )
         await grpc.start()
+        self._grpc = grpc
         self._stack.push_async_callback(grpc.stop, GRPC_GRACE_SECONDS)
         otlp = await self._serve(
             HttpServer(web.otlp_app(http), host=settings.host, port=settings.otlp_http_port, name="otlp")

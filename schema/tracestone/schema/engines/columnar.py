@@ -7,6 +7,9 @@ Both are driven by clickhouse-connect's client; only the connection string diffe
 
 clickhouse-connect drives chDB synchronously only, and chDB releases the GIL while it works, so each call runs on
 a thread of a small pool with a client of its own. chDB allows one data path per process.
+
+Reads, writes and the health check have clients of their own: slow readers hold up neither the loader nor the answer to
+whether ClickHouse works.
 """
 
 import asyncio
@@ -41,26 +44,36 @@ class StatementFailed(Exception):
         self.code = code
 
 
+class _Lane:
+    """Some clients with as many threads."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.size = size
+        self.clients: queue.SimpleQueue[Client] = queue.SimpleQueue()
+        self.threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix=name)
+
+
 class Columnar:
     """A pool of ClickHouse clients bound to one database. Safe to use from one event loop."""
 
     def __init__(self, url: str, *, database: str, clients: int = 4) -> None:
-        """Opens nothing; see `open`. `clients` bounds how many statements run at once."""
+        """Opens nothing; see `open`. `clients` bounds how many reads, and how many writes, run at once."""
         self.url = url
         self.database = database
         self.embedded = url.startswith("chdb:")
-        self._clients: queue.SimpleQueue[Client] = queue.SimpleQueue()
+        self._reads = _Lane("clickhouse-read", clients)
+        self._writes = _Lane("clickhouse-write", clients)
+        self._checks = _Lane("clickhouse-check", 1)
         self._opened: list[Client] = []
-        self._size = clients
-        self._threads = ThreadPoolExecutor(max_workers=clients, thread_name_prefix="clickhouse")
 
     async def open(self) -> None:
         """Connects, and creates the database if it is missing. Raises StorageDown."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
+        await asyncio.get_running_loop().run_in_executor(self._writes.threads, self._open)
 
     async def close(self) -> None:
         """Waits for running statements, then disconnects. Safe to call twice."""
-        await asyncio.get_running_loop().run_in_executor(None, partial(self._threads.shutdown, wait=True))
+        for lane in self._lanes():
+            await asyncio.get_running_loop().run_in_executor(None, partial(lane.threads.shutdown, wait=True))
         for client in self._opened:
             client.close()
         self._opened.clear()
@@ -78,7 +91,7 @@ class Columnar:
             result = client.query(sql, parameters=_bound(parameters), settings=_plain(settings))
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
-        return await self._call(run)
+        return await self._call(run, self._reads)
 
     async def raw_query(
         self, sql: str, fmt: str, parameters: Mapping[str, Any] | None = None, settings: Settings | None = None
@@ -88,7 +101,7 @@ class Columnar:
         def run(client: Client) -> bytes:
             return client.raw_query(sql, parameters=_bound(parameters), settings=_plain(settings), fmt=fmt)
 
-        return await self._call(run)
+        return await self._call(run, self._reads)
 
     async def command(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Settings | None = None
@@ -98,7 +111,7 @@ class Columnar:
         def run(client: Client) -> None:
             client.command(sql, parameters=_bound(parameters), settings=_plain(settings))
 
-        await self._call(run)
+        await self._call(run, self._writes)
 
     async def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A small insert of Python rows; never for spans."""
@@ -106,7 +119,7 @@ class Columnar:
         def run(client: Client) -> None:
             client.insert(table, rows, column_names=list(columns))
 
-        await self._call(run)
+        await self._call(run, self._writes)
 
     async def insert_bytes(self, table: str, payload: bytes, fmt: str, settings: Settings) -> None:
         """Inserts a payload already encoded in a ClickHouse input format."""
@@ -114,13 +127,13 @@ class Columnar:
         def run(client: Client) -> None:
             client.raw_insert(table, insert_block=payload, fmt=fmt, settings=_plain(settings))
 
-        await self._call(run)
+        await self._call(run, self._writes)
 
-    async def _call(self, run: Callable[[Client], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_client, run)
+    async def _call(self, run: Callable[[Client], T], lane: _Lane) -> T:
+        return await asyncio.get_running_loop().run_in_executor(lane.threads, self._with_client, run, lane)
 
-    def _with_client(self, run: Callable[[Client], T]) -> T:
-        client = self._clients.get()
+    def _with_client(self, run: Callable[[Client], T], lane: _Lane) -> T:
+        client = lane.clients.get()
         try:
             return run(client)
         except OperationalError as error:
@@ -130,18 +143,22 @@ class Columnar:
         except OSError as error:  # the embedded engine is handed what is inserted in a temporary file
             raise StorageDown(f"ClickHouse cannot be used: {error.strerror or type(error).__name__}") from error
         finally:
-            self._clients.put(client)
+            lane.clients.put(client)
+
+    def _lanes(self) -> tuple[_Lane, ...]:
+        return self._reads, self._writes, self._checks
 
     def _open(self) -> None:
         try:
             first = clickhouse_connect.get_client(dsn=self.url)
             first.command(_QUERIES["create_database"], parameters={"database": self.database})
             first.close()
-            for _ in range(self._size):
-                client = clickhouse_connect.get_client(dsn=self.url, database=self.database)
-                self._opened.append(client)
-                self._clients.put(client)
-        except ClickHouseError as error:
+            for lane in self._lanes():
+                for _ in range(lane.size):
+                    client = clickhouse_connect.get_client(dsn=self.url, database=self.database)
+                    self._opened.append(client)
+                    lane.clients.put(client)
+        except (ClickHouseError, OSError, ValueError) as error:
             raise StorageDown(f"ClickHouse cannot be opened: {error}") from error
 
 

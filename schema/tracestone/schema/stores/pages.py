@@ -6,12 +6,16 @@ Lists are read in pages by key: a place in a list is the (time, id) of a row, an
 from dataclasses import dataclass
 from typing import Any
 
-from tracestone.schema.engines.columnar import Columnar, Row
+from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
+from tracestone.schema.errors import Unavailable
 from tracestone.schema.sqlfiles import queries
 from tracestone.schema.traces import TraceInfo
 
 END_OF_TIME_NS = 2**63 - 1
 MAX_EXPERIMENTS = 1_000
+# Seconds and bytes; on a large database a filter that finds nothing would read on and on.
+_LIMITS = {"max_execution_time": 20, "max_memory_usage": 1024**3}
+_OVER_LIMIT = (159, 241)  # ClickHouse's codes of both
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class TraceFilter:
 
 
 class PageStore:
-    """Reads ClickHouse. Every method raises StorageDown when it does not answer."""
+    """Reads ClickHouse. Every method raises StorageDown when it does not answer, Unavailable over a limit."""
 
     def __init__(self, columnar: Columnar) -> None:
         self._columnar = columnar
@@ -142,7 +146,12 @@ class PageStore:
         return tuple(_trace(row) for row in rows)
 
     async def _rows(self, query: str, **parameters: Any) -> list[Row]:
-        return await self._columnar.query(self._queries[query], parameters)
+        try:
+            return await self._columnar.query(self._queries[query], parameters, _LIMITS)
+        except StatementFailed as error:
+            if error.code in _OVER_LIMIT:
+                raise Unavailable("Reading this page took too long or too much memory") from error
+            raise
 
 
 def _trace(row: Row) -> TraceInfo:
