@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _WAITING_PER_RUNNING = 8
 _LONGEST_WAIT = 10.0  # seconds
+_CLOSE_SECONDS = 2.0
 _MAX_PARAMETERS = 1000
 _SETTINGS_ROWS = 10_000
 _PARAMETER_NAME = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
@@ -104,9 +105,16 @@ class Statements:
             raise
 
     async def close(self) -> None:
-        """Ends what runs, waits for it, and refuses what comes. Safe to call twice."""
+        """Ends what runs, waits a little for it, and refuses what comes. Safe to call twice.
+
+        The engine ends a statement between two blocks only, so one of a single long step runs on.
+        """
         self._closing = True
-        await asyncio.to_thread(self._close)
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await asyncio.to_thread(self._close)
+        except TimeoutError:
+            log.warning("a reader's statement does not end", extra={"statements": len(self._marks)})
 
     async def _take_place(self) -> None:
         if self._closing:
