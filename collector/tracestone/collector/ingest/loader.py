@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Inserted batches that may wait for their refresh: what the log lets be out at once, less the one being inserted.
 _MAX_UNREFRESHED = MAX_OPEN_BATCHES - 1
+# Most of an insert runs on one thread; two at once keep a second core busy. Each holds a batch and what becomes of it.
+_INSERTS_AT_ONCE = 2
 _POLL_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 15.0
@@ -113,6 +115,7 @@ class Loader:
         self.state = LoaderState(inserted_end=reader.acknowledged, visible_end=reader.acknowledged)
         self._moved = asyncio.Condition()
         self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
+        self._inserts = asyncio.Semaphore(_INSERTS_AT_ONCE)
         self._unrefreshed: list[_Inserted] = []
         self._inserted = asyncio.Event()
         self._urgent = 0
@@ -136,6 +139,7 @@ class Loader:
             await backoff.wait()
             self._reader.rewind()
             self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
+            self._inserts = asyncio.Semaphore(_INSERTS_AT_ONCE)
             self._unrefreshed = []
 
     async def visible(self, position: int, within: float) -> bool:
@@ -153,13 +157,29 @@ class Loader:
             self._urgent -= 1
 
     async def _insert_all(self) -> None:
-        while True:
-            await self._slots.acquire()
-            batch = await self._next()
-            name = f"{self._log_id}/{batch.first}-{batch.end}"
+        inserting: asyncio.Queue[asyncio.Task[_Inserted]] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pass_on(inserting), name="loader-pass-on")
+            while True:
+                await self._slots.acquire()
+                batch = await self._next()
+                await self._inserts.acquire()
+                inserting.put_nowait(tasks.create_task(self._insert_batch(batch), name="loader-batch"))
+
+    async def _insert_batch(self, batch: Batch) -> _Inserted:
+        name = f"{self._log_id}/{batch.first}-{batch.end}"
+        try:
             await self._insert(name, batch.payload)
-            self.state.inserted_end = batch.end
-            self._unrefreshed.append(_Inserted(name, batch.end, clock.monotonic()))
+        finally:
+            self._inserts.release()
+        return _Inserted(name, batch.end, clock.monotonic())
+
+    async def _pass_on(self, inserting: asyncio.Queue[asyncio.Task[_Inserted]]) -> None:
+        """Hands inserted batches to the refresh in the log's order, whichever was done first."""
+        while True:
+            done = await (await inserting.get())
+            self.state.inserted_end = done.end
+            self._unrefreshed.append(done)
             self._inserted.set()
 
     async def _next(self) -> Batch:

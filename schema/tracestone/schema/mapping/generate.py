@@ -171,14 +171,18 @@ def _span_type() -> str:
         meant = ", ".join(_quoted(kind) for _, kind in pairs)
         steps.append(f"transform(lower({_column(column_of[key])}), [{given}], [{meant}], '')")
     # What a span carries tells its type when nothing says it; a model alone is the last hint (agents name one too).
-    tool = f"hasAny(text_columns, [{_numbers()['tool_name']}, {_numbers()['tool_call_id']}])"
-    models = [_numbers()["request_model"], _numbers()["response_model"], *_shared().values()]
-    tokens = [_numbers()["input_tokens"], _numbers()["output_tokens"]]
+    numbers = _numbers()
+    tool = _any("text_columns", [numbers["tool_name"], numbers["tool_call_id"]])
+    model = _any("text_columns", [numbers["request_model"], numbers["response_model"], *_shared().values()])
+    tokens = _any("number_columns", [numbers["input_tokens"], numbers["output_tokens"]])
     steps.append(
-        f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever',"
-        f" hasAny(text_columns, {models}) OR hasAny(number_columns, {tokens}), 'llm', 'other')"
+        f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', {model} OR {tokens}, 'llm', 'other')"
     )
     return _first_text(steps)
+
+
+def _any(array: str, numbers: list[int]) -> str:
+    return "(" + " OR ".join(f"has({array}, {number})" for number in numbers) + ")"
 
 
 def _read_columns() -> dict[str, str]:

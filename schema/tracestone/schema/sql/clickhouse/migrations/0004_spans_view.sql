@@ -152,7 +152,7 @@ SELECT
     dropped_attributes_count,
     dropped_events_count,
     dropped_links_count,
-    if(transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], '') != '', transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ''), if(transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], '') != '', transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], ''), multiIf(hasAny(text_columns, [16, 15]), 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', hasAny(text_columns, [10, 12, 63]) OR hasAny(number_columns, [69, 70]), 'llm', 'other'))) AS span_type,
+    span_type,
     texts[indexOf(text_columns, 5)] AS operation,
     texts[indexOf(text_columns, 8)] AS provider,
     if(texts[indexOf(text_columns, 10)] != '', texts[indexOf(text_columns, 10)], texts[indexOf(text_columns, 63)]) AS request_model,
@@ -182,12 +182,10 @@ SELECT
     CAST(arrayMap(pair -> (substring(pair.1, length('mlflow.traceTag.') + 1), pair.2), arrayFilter(pair -> startsWith(pair.1, 'mlflow.traceTag.'), arrayZip(keys, strings))), 'Map(LowCardinality(String), String)') AS tags,
     -- a preview is the last message's text where the content is messages, OpenTelemetry's or OpenAI's
     multiIf(
-        NOT is_root AND span_type != 'llm', '',
         startsWith(contents[indexOf(content_columns, 96)], '[') AND JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content'), 240),
         startsWith(contents[indexOf(content_columns, 96)], '{"messages"') AND JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 96)], 240)) AS input_preview,
     multiIf(
-        NOT is_root AND span_type != 'llm', '',
         startsWith(contents[indexOf(content_columns, 97)], '[') AND JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content'), 240),
         startsWith(contents[indexOf(content_columns, 97)], '{') AND JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content'), 240),
         leftUTF8(contents[indexOf(content_columns, 97)], 240)) AS output_preview,
@@ -216,8 +214,10 @@ FROM (
                 arrayZip(slots, types, ints, doubles, strings))))) AS known_numbers,
         known_numbers.2 AS numbers,
         arrayMap(slot -> intDiv(slot, 8), known_numbers.1) AS number_columns,
+        if(transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], '') != '', transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ''), if(transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], '') != '', transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], ''), multiIf((has(text_columns, 16) OR has(text_columns, 15)), 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', (has(text_columns, 10) OR has(text_columns, 12) OR has(text_columns, 63)) OR (has(number_columns, 69) OR has(number_columns, 70)), 'llm', 'other'))) AS span_type,
+        -- only a root's and a model call's content is previewed
         arraySort(known -> known.1, arrayFilter(
-            (known, type) -> known.1 >= 96 * 8 AND type = 'string_value' AND known.2 != '',
+            (known, type) -> (is_root OR span_type = 'llm') AND known.1 >= 96 * 8 AND type = 'string_value' AND known.2 != '',
             arrayZip(slots, strings), types)) AS known_contents,
         known_contents.2 AS contents,
         arrayMap(slot -> intDiv(slot, 8), known_contents.1) AS content_columns
