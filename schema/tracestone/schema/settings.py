@@ -67,10 +67,14 @@ class Settings(BaseSettings):
     read_wait_ms: int = Field(5000, ge=0, description="How long a read waits for what this process acknowledged.")
 
     sql_max_seconds: int = Field(30, ge=1, description="Time limit of one SQL statement of a reader.")
-    sql_max_memory_bytes: int = Field(2 * GIB, ge=MIB, description="Memory limit of one SQL statement of a reader.")
+    sql_max_memory_bytes: int = Field(1 * GIB, ge=MIB, description="Memory limit of one SQL statement of a reader.")
     sql_max_rows: int = Field(1_000_000, ge=1, description="Rows one SQL statement of a reader may return.")
     sql_max_answer_bytes: int = Field(256 * MIB, ge=1024, description="Bytes one SQL statement of a reader may return.")
-    sql_max_concurrent: int = Field(4, ge=1, description="SQL statements of readers that run at once.")
+    sql_max_concurrent: int = Field(
+        2,
+        ge=1,
+        description="SQL statements of readers that run at once; together they may use that many times the limit.",
+    )
 
     watch_interval_ms: int = Field(1000, ge=50, description="How often finished traces are looked for.")
     settle_ms: int = Field(
