@@ -4,9 +4,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from support.engines import fresh_stores
+from support.faulty_columnar import PickyColumnar
 from support.running import clean_environment, data_folder
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
@@ -35,6 +37,39 @@ async def test_twice(empty_pool: Pool, empty_columnar: Columnar) -> None:
     assert await _history(empty_pool, empty_columnar) == _all()
     assert await migrate(empty_pool, empty_columnar) == []
     assert await _history(empty_pool, empty_columnar) == _all()
+
+
+async def test_a_migration_that_fails_in_either_store_refuses_the_start(
+    empty_pool: Pool, empty_columnar: Columnar, chdb_url: str
+) -> None:
+    picky = PickyColumnar(chdb_url, database=empty_columnar.database)
+    await picky.open()
+    picky.refuses_statement = lambda sql, parameters: 241 if "CREATE VIEW" in sql else None
+    try:
+        with pytest.raises(StartRefused, match=r"^A ClickHouse migration failed: .*Code: 241"):
+            await migrate(empty_pool, picky)
+    finally:
+        await picky.close()
+    await empty_pool.execute("DROP SCHEMA tracestone CASCADE")
+    await empty_pool.execute("CREATE SCHEMA tracestone CREATE TABLE experiments (x int)")
+    with pytest.raises(StartRefused, match=r'^A Postgres migration failed: .*"experiments" already exists'):
+        await migrate(empty_pool, empty_columnar)
+
+
+async def test_another_process_s_long_migration_is_waited_for(
+    empty_pool: Pool, empty_columnar: Columnar, postgres_url: str
+) -> None:
+    """Longer than a statement of the pool may take."""
+    lock, unlock = (sqlfiles.queries("postgres", "migrate")[name] for name in ("lock", "unlock"))
+    hurried: Pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=1, command_timeout=2)
+    async with empty_pool.acquire() as other:
+        await other.execute(lock)
+        waiting = asyncio.create_task(migrate(hurried, empty_columnar))
+        done, _ = await asyncio.wait([waiting], timeout=4)
+        assert not done
+        await other.execute(unlock)
+        assert len(await waiting) == sum(map(len, _all()))
+    await hurried.close()
 
 
 async def test_several_at_once(empty_pool: Pool, empty_columnar: Columnar, chdb_url: str) -> None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracestone.schema import sqlfiles
-from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.engines.postgres import Failed, Pool, storage_errors
 from tracestone.schema.errors import StartRefused
+
+# A migration, another process's too, may take long; the pool's own time limit is for requests.
+_LONGEST_SECONDS = 24 * 3600.0
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +31,33 @@ class Applied:
 
 
 async def migrate(pool: Pool, columnar: Columnar) -> list[Applied]:
-    """Brings both stores to the newest schema; returns what was applied (empty when nothing was missing)."""
+    """Brings both stores to the newest schema; returns what was applied (empty when nothing was missing).
+
+    Raises StartRefused, StorageDown.
+    """
+    try:
+        with storage_errors():
+            return await _locked(pool, columnar)
+    except StatementFailed as error:
+        raise StartRefused(f"A ClickHouse migration failed: {_line(error)}") from error
+    except Failed as error:
+        raise StartRefused(f"A Postgres migration failed: {_line(error)}") from error
+
+
+async def _locked(pool: Pool, columnar: Columnar) -> list[Applied]:
     control = sqlfiles.queries("postgres", "migrate")
     async with pool.acquire() as connection:
-        await connection.execute(control["lock"])
+        await connection.execute(control["lock"], timeout=_LONGEST_SECONDS)
         try:
             return [*await _postgres(connection), *await _clickhouse(columnar)]
         finally:
-            await connection.execute(control["unlock"])
+            # The lock of a lost connection has gone with it.
+            if not connection.is_closed():
+                await connection.execute(control["unlock"])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500].rstrip(".") + "."
 
 
 async def _postgres(connection: Any) -> list[Applied]:
@@ -45,7 +67,7 @@ async def _postgres(connection: Any) -> list[Applied]:
     applied = []
     for migration in _missing("postgres", recorded):
         async with connection.transaction():
-            await connection.execute(migration.text)
+            await connection.execute(migration.text, timeout=_LONGEST_SECONDS)
             await connection.execute(control["record"], migration.version, migration.name, migration.checksum)
         applied.append(_announce("postgres", migration))
     return applied

@@ -7,15 +7,18 @@ setting's name with dashes; the YAML key is the name itself. Unknown YAML keys f
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from tracestone.schema.errors import StartRefused
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+
+_SCHEMES = {"clickhouse_url": ("http", "https"), "postgres_url": ("postgresql", "postgres")}
 
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
 
@@ -101,6 +104,15 @@ class Settings(BaseSettings):
         "info", description="Least severe log line written."
     )
 
+    @field_validator("clickhouse_url", "postgres_url")
+    @classmethod
+    def _is_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = _SCHEMES[str(info.field_name)]
+        # The message is shown, so it holds nothing of the value, which may be a secret.
+        if value is not None and not _is_address(value.get_secret_value(), schemes):
+            raise ValueError(f"it must be an address that begins with {' or '.join(f'{name}://' for name in schemes)}")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -123,12 +135,28 @@ def load(flags: dict[str, Any] | None = None, file: Path | None = None) -> Setti
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise StartRefused(f"The setting {name} cannot be used: {first['msg']}.") from error
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise StartRefused(f"The setting {name} cannot be used: {reason}.") from error
+    except SettingsError as error:
+        # The cause would show the value; its own sentence ends with the field and the source.
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "from the environment")
+        raise StartRefused(f"The setting {name} cannot be used: its environment variable is not valid JSON.") from error
 
 
 def shown(settings: Settings) -> dict[str, Any]:
     """The effective values for a person, secrets hidden."""
     return settings.model_dump(mode="json")
+
+
+def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        if parts.scheme in _SCHEMES["postgres_url"] and ("," in parts.netloc or not parts.netloc):
+            # Several hosts, or one in the query: postgresql:///db?host=/folder.
+            return parts.scheme in schemes
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -138,11 +166,11 @@ def _read(file: Path | None) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise StartRefused(f"The configuration file {file} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise StartRefused(f"The configuration file {file} is not valid YAML.") from error
     if content is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise StartRefused(f"The configuration file {file} must hold a mapping of settings.")
     return content
 

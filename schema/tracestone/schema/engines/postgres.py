@@ -16,6 +16,7 @@ from tracestone.schema.errors import StorageDown
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | PoolConnectionProxy
 Record = asyncpg.Record
+Failed = asyncpg.PostgresError
 UniqueViolation = asyncpg.UniqueViolationError
 
 _QUERIES = sqlfiles.queries("postgres", "connection")
@@ -82,6 +83,9 @@ async def open_pool(url: str, *, max_size: int = 10) -> Pool:
             init=_set_up,
             server_settings={"search_path": "tracestone, public", "application_name": "tracestone"},
         )
+    except (ValueError, asyncpg.InterfaceError) as error:
+        # The reason may quote the address, which holds a password.
+        raise StorageDown("Postgres cannot be reached: its address cannot be used") from error
     except (OSError, asyncpg.PostgresError) as error:
         raise StorageDown(f"Postgres cannot be reached: {error}") from error
 
