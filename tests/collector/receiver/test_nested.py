@@ -149,6 +149,14 @@ async def test_a_nested_value_leaves_other_services_of_the_request_alone(receive
     ]
 
 
+async def test_a_key_twice_loses_no_value(receiver: Running, trace: int) -> None:
+    span = otlp_span(trace, 1, start_ns=START)
+    twice = KeyValueList(values=[_attribute("a", 1), _attribute("b", "x"), _attribute("a", {"deep": True})])
+    span.attributes.append(KeyValue(key="nested", value=AnyValue(kvlist_value=twice)))
+    assert await _send(receiver, span) == b""
+    assert (await _row(receiver, trace))["attributes_json"]["nested"] == '[["a",1],["b","x"],["a",{"deep":true}]]'
+
+
 def _deep(levels: int) -> dict[str, Any]:
     value: dict[str, Any] = {"bottom": 1}
     for _ in range(levels - 1):

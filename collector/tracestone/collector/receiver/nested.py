@@ -2,7 +2,8 @@
 
 ClickHouse reads a fixed set of columns; a value that holds values of its own (a key-value list, an array of arrays) has
 no place there. It becomes JSON text in `AnyValue.json_value`: bytes as base64, NaN and infinities quoted, 64-bit
-integers as numbers, an empty value as null (OpenTelemetry specification, common, "Attribute collections").
+integers as numbers, an empty value as null (OpenTelemetry specification, common, "Attribute collections"). A key-value
+list with a key twice, which the specification forbids, becomes an array of [key, value] pairs, so that none is lost.
 """
 
 import base64
@@ -64,7 +65,9 @@ def _plain(value: AnyValue, depth: int) -> Any:
     if kind == "kvlist_value":
         if depth == 0:
             return _TOO_DEEP
-        return {pair.key: _plain(pair.value, depth - 1) for pair in value.kvlist_value.values}
+        pairs = [(pair.key, _plain(pair.value, depth - 1)) for pair in value.kvlist_value.values]
+        found = dict(pairs)
+        return found if len(found) == len(pairs) else pairs
     if kind == "array_value":
         if depth == 0:
             return _TOO_DEEP
