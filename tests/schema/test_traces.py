@@ -19,6 +19,7 @@ from support.telemetry import export_request, otlp_span
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores import spans
 from tracestone.schema.stores.spans import SpanStore
 
 MINUTE = 60_000_000_000
@@ -457,3 +458,33 @@ async def test_sessions(store: Store) -> None:
         "complete": False,
     }
     assert await store.columnar.query("SELECT * FROM sessions WHERE session_id = ''") == []
+
+
+async def test_the_first_spans_of_a_large_trace_are_read_and_it_is_marked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = secrets.randbits(120), secrets.randbits(120)
+    await store.send(
+        [otlp_span(large, number, start_ns=START + number * MS) for number in range(1, 6)]
+        + [otlp_span(small, number, start_ns=START) for number in range(1, 4)]
+    )
+    monkeypatch.setattr(spans, "MAX_SPANS", 3)
+    ids = f"{large:032x}", f"{small:032x}"
+    found = await store.spans.traces(1, ids)
+    assert [(found[each].cut, found[each].info.span_count, len(found[each].spans)) for each in ids] == [
+        (True, 5, 3),
+        (False, 3, 3),
+    ]
+    assert [span.span_id for span in found[ids[0]].spans] == [f"{number:016x}" for number in (1, 2, 3)]
+    assert found[ids[0]] == await store.spans.trace(ids[0])
+
+
+async def test_a_span_sent_to_two_experiments_is_two_spans(store: Store) -> None:
+    trace = secrets.randbits(120)
+    for experiment in (1, 2, 2):
+        await store.send([otlp_span(trace, 1, start_ns=START)], experiment=experiment)
+    rows = await store.columnar.query(
+        "SELECT experiment_id, count() AS n FROM spans WHERE trace_id = {id:String} GROUP BY ALL ORDER BY ALL",
+        {"id": f"{trace:032x}"},
+    )
+    assert rows == [{"experiment_id": 1, "n": 1}, {"experiment_id": 2, "n": 1}]

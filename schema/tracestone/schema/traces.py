@@ -35,10 +35,14 @@ class TraceInfo:
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace with its spans, in order of start; a span whose parent is absent counts as a root."""
+    """A trace with its spans, in order of start; a span whose parent is absent counts as a root.
+
+    `cut` when it has more spans than are read at once; `info` tells about all of them.
+    """
 
     info: TraceInfo
     spans: tuple[Span, ...]
+    cut: bool = False
 
     @property
     def root(self) -> Span | None:

@@ -8,6 +8,7 @@ import pytest
 from support.mlflow_server import StoredTrace, mlflow_server, real_deps, refused, store_trace
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.stores import spans
 
 BASE = "/api/3.0/mlflow/traces"
 UNKNOWN = "9" * 32
@@ -68,3 +69,15 @@ async def test_batch_is_bounded(shared_api: httpx.AsyncClient) -> None:
 async def test_batch_of_bad_experiments(shared_api: httpx.AsyncClient) -> None:
     answer = await shared_api.post(f"{BASE}/batchGetInfos", json={"trace_ids": [UNKNOWN], "experiment_ids": ["x"]})
     refused(answer, 400, "INVALID_PARAMETER_VALUE", "experiment_ids")
+
+
+async def test_a_trace_of_too_many_spans_is_refused_not_cut(
+    shared_api: httpx.AsyncClient, shared_trace: StoredTrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "MAX_SPANS", 2)
+    whole = f"{BASE}/get", {"trace_id": shared_trace.trace_id}
+    batch = f"{BASE}/batchGet", {"trace_ids": [shared_trace.trace_id]}
+    for path, question in (whole, batch):
+        refused(await shared_api.get(path, params=question), 413, "INVALID_PARAMETER_VALUE", "3 spans, of which 2")
+    monkeypatch.setattr(spans, "MAX_SPANS", 3)
+    assert (await shared_api.get(whole[0], params=whole[1])).status_code == 200

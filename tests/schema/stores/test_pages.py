@@ -5,12 +5,22 @@ import pytest
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Unavailable
 from tracestone.schema.stores import pages
-from tracestone.schema.stores.pages import PageStore, Place, TraceFilter
+from tracestone.schema.stores.pages import PageStore
 
 
-async def test_a_list_over_its_limit_is_said_to_be(columnar: Columnar, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = PageStore(columnar)
-    assert await store.traces_older(1, 10, Place(), TraceFilter()) == ()
-    monkeypatch.setitem(pages._LIMITS, "max_memory_usage", 1)
-    with pytest.raises(Unavailable, match="too much memory"):
-        await store.traces_older(1, 10, Place(), TraceFilter())
+@pytest.mark.parametrize(
+    ("limit", "value", "endless"),
+    [
+        ("max_execution_time", 1, "SELECT sum(number) FROM system.numbers"),
+        ("max_memory_usage", 50_000_000, "SELECT groupArray(number) FROM system.numbers"),
+    ],
+)
+async def test_a_read_over_a_limit_ends_and_says_so(
+    empty_columnar: Columnar, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, endless: str
+) -> None:
+    store = PageStore(empty_columnar)
+    assert pages._LIMITS[limit] > value
+    monkeypatch.setitem(pages._LIMITS, limit, value)
+    store._queries = {"experiment_name": endless}
+    with pytest.raises(Unavailable, match="too long or too much memory"):
+        await store.experiment_name(1)

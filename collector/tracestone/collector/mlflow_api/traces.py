@@ -43,6 +43,7 @@ class Traces:
         trace = await self._spans.trace(trace_id)
         if trace is None:
             raise wire.no_trace(trace_id)
+        _whole(trace)
         assessments = await self._assessments.by_trace(trace_id)
         return await _large(lambda: {"trace": trace_wire.trace_json(trace, assessments)})
 
@@ -82,7 +83,17 @@ class Traces:
         if sum(info.span_count for info in infos) > MAX_BATCH_SPANS:
             raise TooLarge(f"These traces have over {MAX_BATCH_SPANS} spans together; ask for fewer at a time")
         found = [await self._spans.trace(info.trace_id, info.experiment_id) for info in infos]
-        return [trace for trace in found if trace is not None]
+        return [_whole(trace) for trace in found if trace is not None]
+
+
+def _whole(trace: Trace) -> Trace:
+    """The trace; raises TooLarge when not all of it was read, because the answer has no place to say so."""
+    if trace.cut:
+        raise TooLarge(
+            f"Trace {trace.info.trace_id} has {trace.info.span_count} spans, of which {len(trace.spans)} can be read"
+            " here; use SQL"
+        )
+    return trace
 
 
 def _experiments(texts: Sequence[str]) -> set[int]:

@@ -11,7 +11,8 @@ from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
 from tracestone.schema.spans import Span, SpanEvent, SpanLink
 from tracestone.schema.traces import Trace, TraceInfo
 
-NO_LIMIT = 2**40
+# Of one trace, read at once with their payloads; the rest is for SQL.
+MAX_SPANS = 20_000
 # ClickHouse's code of a failed throwIf.
 _A_SPAN_HAS_TWO_ROWS = 395
 # A replayed batch brings back what was hidden; hiding it again is the same insert, and no repeat to be ignored.
@@ -38,6 +39,8 @@ class SpanStore:
             "insert_deduplicate": 0,
             # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
             "optimize_on_insert": 0,
+            # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
+            "short_circuit_function_evaluation": "disable",
             # Old telemetry sent at once may span more days, hence partitions, than the default allows.
             "max_partitions_per_insert_block": 0,
         }
@@ -66,28 +69,28 @@ class SpanStore:
             await self._columnar.command(_INGEST["refresh_traces"], parameters, _ONE_THREAD)
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
-        """A trace with all its spans; without an experiment, the first that has it. None when unknown."""
+        """A trace with its first `MAX_SPANS` spans; without an experiment, the first that has it. None when unknown."""
         trace_id = trace_id.lower()
         for experiment in await self._experiments(trace_id, experiment_id):
             infos = await self.infos(experiment, [trace_id])
             if trace_id in infos:
-                rows = await self._columnar.query(_QUERIES["spans_of_traces"], _one(experiment, trace_id, ""))
-                return Trace(infos[trace_id], tuple(_span(row) for row in rows))
+                rows = await self._columnar.query(_QUERIES["spans_of_traces"], _wanted(experiment, [trace_id]))
+                return _trace(infos[trace_id], rows)
         return None
 
     async def traces(self, experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
-        """Some traces with all their spans, by id; unknown ids are absent. Much cheaper than one by one."""
+        """Some traces with the first `MAX_SPANS` spans of each, by id; unknown ids are absent.
+
+        Much cheaper than one by one.
+        """
         infos = await self.infos(experiment_id, trace_ids)
         if not infos:
             return {}
-        rows = await self._columnar.query(
-            _QUERIES["spans_of_traces"],
-            {"experiment_id": experiment_id, "trace_ids": list(infos), "span_id": "", "limit": NO_LIMIT},
-        )
-        spans: dict[str, list[Span]] = {trace_id: [] for trace_id in infos}
+        rows = await self._columnar.query(_QUERIES["spans_of_traces"], _wanted(experiment_id, list(infos)))
+        spans: dict[str, list[Row]] = {trace_id: [] for trace_id in infos}
         for row in rows:
-            spans[row["trace_id"]].append(_span(row))
-        return {trace_id: Trace(info, tuple(spans[trace_id])) for trace_id, info in infos.items()}
+            spans[row["trace_id"]].append(row)
+        return {trace_id: _trace(info, spans[trace_id]) for trace_id, info in infos.items()}
 
     async def info(self, trace_id: str, experiment_id: int | None = None) -> TraceInfo | None:
         """A trace's row alone; None when unknown."""
@@ -117,7 +120,7 @@ class SpanStore:
     async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
         """One span with its payload; None when unknown."""
         rows = await self._columnar.query(
-            _QUERIES["spans_of_traces"], _one(experiment_id, trace_id.lower(), span_id.lower())
+            _QUERIES["spans_of_traces"], _wanted(experiment_id, [trace_id.lower()], span_id.lower())
         )
         return _span(rows[0]) if rows else None
 
@@ -145,8 +148,12 @@ def _schema_settings(embedded: bool) -> dict[str, Any]:
         return {"format_schema": f"{Path(path).resolve()}:Traces"}
 
 
-def _one(experiment_id: int, trace_id: str, span_id: str) -> dict[str, Any]:
-    return {"experiment_id": experiment_id, "trace_ids": [trace_id], "span_id": span_id, "limit": NO_LIMIT}
+def _wanted(experiment_id: int, trace_ids: list[str], span_id: str = "") -> dict[str, Any]:
+    return {"experiment_id": experiment_id, "trace_ids": trace_ids, "span_id": span_id, "limit": MAX_SPANS + 1}
+
+
+def _trace(info: TraceInfo, rows: Sequence[Row]) -> Trace:
+    return Trace(info, tuple(_span(row) for row in rows[:MAX_SPANS]), cut=len(rows) > MAX_SPANS)
 
 
 def _info(row: Row) -> TraceInfo:

@@ -3,7 +3,7 @@
 SELECT DISTINCT experiment_id FROM trace_minutes WHERE trace_id = {trace_id:String} ORDER BY experiment_id
 
 -- name: spans_of_traces
--- All spans of some traces of one experiment, payloads included, in order of start. Analysing the view costs far more
+-- The first spans of some traces of one experiment, at most so many of each, payloads included, in order of start. Analysing the view costs far more
 -- than reading a trace, so whoever needs several asks for them together.
 SELECT
     experiment_id, trace_id, span_id, parent_span_id, name, kind, span_type, service_name,
@@ -25,7 +25,7 @@ WHERE experiment_id = {experiment_id:UInt32}
   AND trace_id IN {trace_ids:Array(String)}
   AND ({span_id:String} = '' OR span_id = {span_id:String})
 ORDER BY start_time, span_id
-LIMIT {limit:UInt64}
+LIMIT {limit:UInt64} BY trace_id
 
 -- name: trace_infos
 -- The rows of some traces of one experiment.
