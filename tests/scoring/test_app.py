@@ -13,6 +13,7 @@ from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StartRefused
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.scoring.app import Scoring
 
@@ -79,3 +80,16 @@ async def test_stopping_leaves_no_task_behind(pool: Pool, columnar: Columnar) ->
     await asyncio.sleep(0.1)
     await app.stop()
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_a_scorer_that_left_the_file_goes_on_and_is_told_of(
+    pool: Pool, columnar: Columnar, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = [{"name": name, "kind": "error", "online": {}} for name in ("stays", "leaves")]
+    with caplog.at_level("INFO", "tracestone.scoring.app"):
+        for documents in (both, both[:1]):
+            app = scoring(pool, columnar, scorers=documents)
+            await app.start()
+            await app.stop()
+    assert [record.__dict__["scorers"] for record in caplog.records] == ["leaves"]
+    assert {config.scorer_name for config in await ScorerStore(pool).configs()} == {"stays", "leaves"}

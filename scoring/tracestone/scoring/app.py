@@ -1,6 +1,7 @@
 """Builds the scoring of one process: watcher, sampler, workers. No logic."""
 
 import asyncio
+import logging
 from typing import Any
 
 from tracestone.schema.engines.columnar import Columnar
@@ -18,6 +19,8 @@ from tracestone.scoring.run import Runner
 from tracestone.scoring.sample import Sampler
 from tracestone.scoring.watch import Watcher
 from tracestone.scoring.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 # Within what the whole process has to stop.
 _DRAIN_SECONDS = 2.0
@@ -55,6 +58,7 @@ class Scoring:
             await self._setup.apply(self._settings.scorers)
         except Invalid as error:
             raise StartRefused(f"The setting {error.field} cannot be used: {error.reason}.") from error
+        await self._tell_of_others()
         self._stopping.clear()
         self._tasks = [
             asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
@@ -67,6 +71,13 @@ class Scoring:
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._provider.close()
+
+    async def _tell_of_others(self) -> None:
+        """What left the file goes on and may cost money, so the operator is told."""
+        in_file = {document["name"] for document in self._settings.scorers}
+        others = sorted({config.scorer_name for config in await self._scorers.configs()} - in_file)
+        if others:
+            logger.info("scorers that the configuration does not name go on", extra={"scorers": ", ".join(others)})
 
     def health(self) -> dict[str, Any]:
         """`ok`, `error` ("" when there is none) and the number of jobs `running` in this process."""
