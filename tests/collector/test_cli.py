@@ -79,7 +79,9 @@ async def test_it_says_where_everything_listens_and_that_it_is_ready(program: Pr
 async def test_health_names_every_part(program: Program) -> None:
     status, body = await _health(program)
     assert (status, body["status"], body["broken"]) == (200, "ok", [])
-    assert {"clickhouse", "postgres", "write_ahead_log", "loader", "mirror", "scoring", "grpc_otlp"} <= set(body["parts"])
+    assert {"clickhouse", "postgres", "write_ahead_log", "loader", "mirror", "scoring", "grpc_otlp"} <= set(
+        body["parts"]
+    )
     assert all(part == {"ok": True, "problem": ""} for part in body["parts"].values())
 
 
@@ -269,9 +271,24 @@ async def test_help_tells_every_setting() -> None:
     code, out, _ = await _run("up", "--help")
     assert code == 0
     for name, field in Settings.model_fields.items():
-        if get_origin(field.annotation) is not list:
-            assert f"--{name.replace('_', '-')}" in out
-            assert (field.description or "").split()[0] in out
+        # Lists are no flags, and told of below them.
+        spelling = f"\n  {name}: " if get_origin(field.annotation) is list else f"--{name.replace('_', '-')} "
+        assert spelling in out
+        assert (field.description or "").split()[0] in out
+
+
+async def test_the_demo_is_a_setting_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "tracestone.yaml"
+    file.write_text("demo: true")
+    for arguments, environment, expected in (
+        ([], {}, False),
+        (["--demo"], {}, True),
+        ([], {"TRACESTONE_DEMO": "1"}, True),
+        ([f"--config={file}"], {}, True),
+        (["--no-demo", f"--config={file}"], {"TRACESTONE_DEMO": "1"}, False),
+    ):
+        code, out, err = await _run("config", *arguments, **environment)
+        assert (code, err, yaml.safe_load(out)["demo"]) == (0, "", expected)
 
 
 async def test_the_demo_sends_traces(folder: Path) -> None:
