@@ -83,6 +83,7 @@ class Program:
     async def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
+        assert self.process.returncode is None, f"it had ended with {self.process.returncode}: {self.tail()}"
         self.process.send_signal(signal.SIGKILL)
         await self.process.communicate()
 
