@@ -12,9 +12,7 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line; a traceback, if any, follows on lines of its own."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        fields = "".join(
-            f" {name}={_shown(value)}" for name, value in record.__dict__.items() if name not in _STANDARD
-        )
+        fields = "".join(f" {name}={_shown(value)}" for name, value in record.__dict__.items() if name not in _STANDARD)
         line = f"{time} {record.levelname.lower():7} {record.name}: {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
