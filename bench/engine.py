@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from payloads import SPANS_PER_TRACE, template
+
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import sqlfiles

@@ -21,7 +21,7 @@ NEVER = 3600.0
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110 - the condition is in a database
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -71,7 +71,8 @@ async def test_a_closed_clickhouse_fills_the_log_and_nothing_is_lost(
         await check_exact(Here(here), account)
         assert (await _health(here))[0] == 200
         places = [int(batch.split("/")[1].split("-")[0]) for batch in closable.inserted]
-        assert places == sorted(places)
+        # Two batches are inserted side by side, so each is at most one place away from the log's order.
+        assert all(abs(sorted(places).index(place) - number) <= 1 for number, place in enumerate(places))
 
 
 async def test_a_refused_sender_is_told_when_to_come_back(pool: Pool, closable: ClosedColumnar, tmp_path: Path) -> None:

@@ -118,9 +118,7 @@ class SimulatedDisk:
         self._enter("close")
         with self._guard:
             handle = self._handles.pop(descriptor, None)
-            if (
-                handle is not None
-            ):  # a descriptor from before a crash may be closed by what is left of the process
+            if handle is not None:  # a descriptor from before a crash may be closed by what is left of the process
                 self._locks.discard(handle.path)
 
     def size(self, descriptor: int) -> int:

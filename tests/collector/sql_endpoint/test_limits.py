@@ -27,7 +27,7 @@ async def running(columnar: Columnar) -> int:
 
 async def until(columnar: Columnar, wanted: int) -> None:
     """Waits until exactly `wanted` endless statements run; a test's own time limit ends it otherwise."""
-    while await running(columnar) != wanted:  # noqa: ASYNC110 - the engine tells nobody
+    while await running(columnar) != wanted:
         await asyncio.sleep(0.02)
 
 

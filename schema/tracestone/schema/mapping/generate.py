@@ -176,7 +176,8 @@ def _span_type() -> str:
     model = _any("text_columns", [numbers["request_model"], numbers["response_model"], *_shared().values()])
     tokens = _any("number_columns", [numbers["input_tokens"], numbers["output_tokens"]])
     steps.append(
-        f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', {model} OR {tokens}, 'llm', 'other')"
+        f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever',"
+        f" {model} OR {tokens}, 'llm', 'other')"
     )
     return _first_text(steps)
 
