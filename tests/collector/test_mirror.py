@@ -156,3 +156,42 @@ async def test_stopping_twice_or_unstarted_is_no_error(pool: Pool, columnar: Col
     await mirror.stop()
     names: list[Any] = [task.get_name() for task in asyncio.all_tasks()]
     assert not [name for name in names if name.startswith("mirror")]
+
+
+class Surprising(Columnar):
+    """The real engine, except that inserts fail in a way that nobody foresaw while `surprises` is set."""
+
+    surprises = True
+
+    async def insert_bytes(self, table: str, payload: bytes, fmt: str, settings: Any) -> None:
+        """Inserts, or raises RuntimeError."""
+        if self.surprises:
+            raise RuntimeError("nobody foresaw this")
+        await super().insert_bytes(table, payload, fmt, settings)
+
+
+async def test_an_error_that_nobody_foresaw_is_told_and_tried_again(
+    pool: Pool, columnar: Columnar, chdb_url: str
+) -> None:
+    client = Surprising(chdb_url, database=columnar.database)
+    await client.open()
+    mirror = Mirror(pool, client, poll_seconds=0.05)
+    await mirror.start()
+    try:
+        await AssessmentStore(pool).create(FEEDBACK)
+
+        async def told() -> bool:
+            return (await mirror.health()).problem == "nobody foresaw this"
+
+        await until(told)
+        client.surprises = False
+        await until(settled(pool, columnar))
+        assert await count(columnar) == 1
+        await until(lambda: healthy(mirror))
+    finally:
+        await mirror.stop()
+        await client.close()
+
+
+async def healthy(mirror: Mirror) -> bool:
+    return (await mirror.health()).ok

@@ -83,8 +83,8 @@ class Mirror:
             try:
                 while await self._outbox.deliver(_BATCH):
                     pass
-            except StorageDown as error:
-                self._report(str(error))
+            except Exception as error:  # noqa: BLE001 - what is not foreseen is tried again too; the outbox keeps the rows
+                self._report(str(error) or type(error).__name__)
                 if last_round:
                     return
                 await self._wait(self._stopping, pause)
