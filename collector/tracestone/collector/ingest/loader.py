@@ -66,7 +66,6 @@ class Backoff:
 class LoaderState:
     """For /health. `error` is empty while all is well."""
 
-    inserted_end: int = 0
     visible_end: int = 0
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -112,7 +111,7 @@ class Loader:
         self._log_id = log_id
         self._max_bytes = batch_max_bytes
         self._max_age = batch_max_age
-        self.state = LoaderState(inserted_end=reader.acknowledged, visible_end=reader.acknowledged)
+        self.state = LoaderState(visible_end=reader.acknowledged)
         self._moved = asyncio.Condition()
         self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
         self._inserts = asyncio.Semaphore(_INSERTS_AT_ONCE)
@@ -178,7 +177,6 @@ class Loader:
         """Hands inserted batches to the refresh in the log's order, whichever was done first."""
         while True:
             done = await (await inserting.get())
-            self.state.inserted_end = done.end
             self._unrefreshed.append(done)
             self._inserted.set()
 

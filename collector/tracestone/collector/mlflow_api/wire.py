@@ -42,10 +42,6 @@ class Fields:
             raise Invalid(self._path + name, "is required")
         return value or ""
 
-    def maybe_text(self, name: str) -> str | None:
-        """A string, or None when it is absent."""
-        return None if self._values.get(name) is None else self.text(name)
-
     def integer(self, name: str, default: int) -> int:
         """An integer, which may come as a string, as in protobuf's JSON."""
         value = self._values.get(name)

@@ -41,7 +41,7 @@ class SpanStore:
             "optimize_on_insert": 0,
             # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
             "short_circuit_function_evaluation": "disable",
-            # Old telemetry sent at once may span more days, hence partitions, than the default allows.
+            # Old telemetry sent at once may span many weeks; how many partitions that can be is bounded by their key.
             "max_partitions_per_insert_block": 0,
         }
 

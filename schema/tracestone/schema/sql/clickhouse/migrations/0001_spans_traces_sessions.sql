@@ -178,7 +178,7 @@ CREATE TABLE IF NOT EXISTS span_rows (
 ) ENGINE = ReplacingMergeTree(received_at, is_deleted)
 PARTITION BY if(start_time BETWEEN received_at - INTERVAL 400 DAY AND received_at + INTERVAL 2 DAY, toMonday(start_time), toDate(0))
 ORDER BY (experiment_id, toStartOfMinute(start_time), trace_id, span_id)
-SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 60;
+SETTINGS min_parts_to_merge_at_once = 60;
 
 -- Where a trace's spans are: in which experiment and which minutes of `span_rows`.
 CREATE TABLE IF NOT EXISTS trace_minutes (
@@ -187,7 +187,7 @@ CREATE TABLE IF NOT EXISTS trace_minutes (
     minute DateTime('UTC')
 ) ENGINE = ReplacingMergeTree
 ORDER BY (trace_id, experiment_id, minute)
-SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 10;
+SETTINGS index_granularity = 1024, min_parts_to_merge_at_once = 10;
 
 -- Which traces a batch of the loader touched; read once by the refresh of `trace_rows`, then of no use.
 CREATE TABLE IF NOT EXISTS trace_touches (
@@ -199,7 +199,7 @@ CREATE TABLE IF NOT EXISTS trace_touches (
 PARTITION BY toStartOfHour(inserted_at)
 ORDER BY batch
 TTL inserted_at + INTERVAL 3 HOUR
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
+SETTINGS ttl_only_drop_parts = 1;
 
 -- Traces as computed from their spans, whole, each time one arrives; read through the view `traces`.
 CREATE TABLE IF NOT EXISTS trace_rows (

@@ -2,17 +2,15 @@
 -- What leaves the write-ahead log, or Postgres' outbox, must be on the disk, not only in the system's cache: without
 -- these settings a crash of the machine takes what was inserted in the half minute before (docs/durability.md).
 -- Merged parts too: the parts they replace may be removed at once.
--- And no inserts are taken for repeats by their names. ClickHouse notes the name before the part is in its place; killed
--- in between, it would ignore the repeat of what it does not have. Repeats replace themselves by their keys.
 
 ALTER TABLE span_rows MODIFY SETTING
-    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, non_replicated_deduplication_window = 0;
+    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 ALTER TABLE trace_minutes MODIFY SETTING
-    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, non_replicated_deduplication_window = 0;
+    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 ALTER TABLE trace_touches MODIFY SETTING
-    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, non_replicated_deduplication_window = 0;
+    fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 ALTER TABLE trace_rows MODIFY SETTING
     fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
