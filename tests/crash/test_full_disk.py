@@ -21,7 +21,7 @@ from support.load import Here, Senders, check_exact
 from support.program import Program
 from support.running import running
 from tracestone.collector.wal.filesystem import RealFilesystem
-from tracestone.collector.wal.recovery import open_log
+from tracestone.collector.wal.log import open_log
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from support.disk import SimulatedDisk
 from support.wal import crash, opened, records
+from tracestone.collector.wal.log import Log
 from tracestone.collector.wal.reader import Batch
-from tracestone.collector.wal.recovery import Log
 from tracestone.schema.errors import LogFull, StorageDown
 
 MAX_BYTES = 64 * 1024

@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 from support.disk import SimulatedDisk
+from tracestone.collector.wal.log import Log, open_log
 from tracestone.collector.wal.reader import Batch
-from tracestone.collector.wal.recovery import Log, open_log
 
 FOLDER = Path("/log")
 MAX_BYTES = 256 * 1024

@@ -19,7 +19,7 @@ from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
-from tracestone.collector.wal.recovery import Log, open_log
+from tracestone.collector.wal.log import Log, open_log
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
 from tracestone.schema.errors import StorageDown, TracestoneError

@@ -25,7 +25,7 @@ from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
-from tracestone.collector.wal.recovery import Log
+from tracestone.collector.wal.log import Log
 from tracestone.collector.web import otlp_app
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool

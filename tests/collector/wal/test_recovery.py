@@ -11,7 +11,7 @@ import pytest
 from support.disk import SimulatedDisk
 from support.wal import FOLDER, crash, drain, opened, segments
 from tracestone.collector.wal.frames import FRAME_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES
-from tracestone.collector.wal.recovery import Log, open_log
+from tracestone.collector.wal.log import Log, open_log
 from tracestone.schema.errors import StartRefused, StorageDown
 
 RECORD_BYTES = 1000

@@ -11,7 +11,7 @@ import pytest
 from support.disk import SimulatedDisk
 from support.wal import FOLDER, crash, drain, opened, records, segments
 from tracestone.collector.wal import frames
-from tracestone.collector.wal.recovery import open_log
+from tracestone.collector.wal.log import open_log
 from tracestone.schema.errors import LogFull, Stopping, StorageDown, TooLarge
 
 

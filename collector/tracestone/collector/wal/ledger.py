@@ -7,6 +7,7 @@ I/O.
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tracestone.collector.wal.frames import SEGMENT_HEADER_BYTES
 from tracestone.schema import clock
@@ -46,7 +47,29 @@ class Segment:
         return self.closed or self.damage is not None
 
 
-@dataclass(eq=False, slots=True)
+class WriterLedger(Protocol):
+    """What the writer asks and tells: `Ledger` if the reader is in the same process, else see `remote`."""
+
+    @property
+    def synced(self) -> int:
+        """The last durable position."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """How much the segments hold."""
+
+    @property
+    def newest_is_over(self) -> bool:
+        """Whether the newest segment must get no more frames."""
+
+    def extend(self, segment: Segment, end: int) -> None:
+        """`segment` is durable up to `end`; it may be new. Called before anybody is told."""
+
+    def close_last(self) -> None:
+        """The newest segment gets no more frames."""
+
+
+@dataclass(eq=False)
 class Ledger:
     """All segments, oldest first; `synced` is the last durable position, `acknowledged` the last consumed
     one."""
@@ -58,6 +81,16 @@ class Ledger:
     unread_since: float | None = None
     _goal: int = 0
     _reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def newest_is_over(self) -> bool:
+        """Whether the newest segment must get no more frames."""
+        return bool(self.segments) and self.segments[-1].finished
+
+    @property
+    def previous_end(self) -> int:
+        """Where the log ends, for the header of a next segment."""
+        return self.segments[-1].end if self.segments else self.acknowledged
 
     def bytes_after(self, position: int, enough: int | None = None) -> int:
         """Readable bytes behind `position`; stops counting at `enough`."""
@@ -85,6 +118,23 @@ class Ledger:
         """The newest segment gets no more frames."""
         if self.segments:
             self.segments[-1].closed = True
+
+    def adopt(self, tail: list[Segment]) -> None:
+        """Take over what was found from the newest segment on when its writer had ended."""
+        for found in tail:
+            newest = self.segments[-1] if self.segments else None
+            if newest is None or found.first > newest.first:
+                self.extend(found, found.end)
+                continue
+            if found.end > newest.end:
+                self.extend(newest, found.end)
+            if found.damage is not None and newest.damage is None:
+                self.damaged(newest, found.damage)
+        self.close_last()
+
+    def damaged(self, segment: Segment, damage: Damage) -> None:
+        """`segment` cannot be read from there on, and gets no more frames."""
+        segment.damage = damage
 
     def consumed(self, acknowledged: int) -> tuple[list[Segment], int]:
         """The segments that are no longer needed once all before `acknowledged` is consumed, and how far that

@@ -125,6 +125,11 @@ class Reader:
         self._position = self._ledger.acknowledged
         self._ledger.unread_since = 0.0
 
+    async def exclusively(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Run blocking work on the files while the reader touches none. Raises StorageDown."""
+        async with self._moving:
+            return await self._in_thread(work, *arguments)
+
     async def close(self) -> None:
         """Stop; what is out and not acknowledged comes again with the next process."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close_files)
@@ -194,7 +199,7 @@ class Reader:
             self.quarantined += segment.damage is not None
 
     def _damaged(self, segment: Segment, damage: Damage) -> None:
-        segment.damage = damage
+        self._ledger.damaged(segment, damage)
         self._repeat.clear()  # the batches that come now are others
         log.error(
             "A log segment is damaged; what is before the damage is read, the file is set aside",

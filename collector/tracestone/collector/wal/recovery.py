@@ -1,4 +1,4 @@
-"""Opens a log: a new one, one that was closed, or what a crash left of one.
+"""Puts in order what is on the disk of a log: nothing, one that was closed, or what a crash left of one.
 
 What is decided here, once, before anything is written or read:
 
@@ -15,7 +15,8 @@ What is decided here, once, before anything is written or read:
 - Records that are **missing** (a segment was deleted or cut by hand) are noticed, because each segment states
   where the one before ended.
 
-All segments behind the cursor are read and checked: about one second for some GB.
+All segments behind the cursor are read and checked: about one second for some GB. When a writer in another process
+has died (see `remote`) the same is done for the newest segments alone, while the reader goes on.
 """
 
 import logging
@@ -24,16 +25,10 @@ from pathlib import Path
 
 from tracestone.collector.wal import frames, scan
 from tracestone.collector.wal.cursor import Cursor
-from tracestone.collector.wal.filesystem import Filesystem, RealFilesystem
+from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
-from tracestone.collector.wal.reader import Reader
-from tracestone.collector.wal.writer import Writer
-from tracestone.schema.errors import StartRefused
 
 log = logging.getLogger(__name__)
-
-MIB = 1024 * 1024
-LOCK_NAME = "lock"
 
 
 @dataclass(slots=True)
@@ -44,98 +39,6 @@ class Recovered:
     cut_bytes: int = 0
     missing_bytes: int = 0
     damaged: list[Damage] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """The log's state, for /health. `last_error` is empty when the last operations worked."""
-
-    waiting_bytes: int
-    disk_bytes: int
-    segments: int
-    quarantined: int
-    oldest: int | None
-    last_error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """An open log. One process has it at a time."""
-
-    log_id: str
-    writer: Writer
-    reader: Reader
-    recovered: Recovered
-    _ledger: Ledger
-    _filesystem: Filesystem
-    _lock: int
-
-    def stats(self) -> Stats:
-        """The state now; no I/O."""
-        return Stats(
-            waiting_bytes=self._ledger.bytes_after(self._ledger.acknowledged) + self.writer.pending_bytes,
-            disk_bytes=self._ledger.disk_bytes,
-            segments=len(self._ledger.segments),
-            quarantined=self.reader.quarantined,
-            oldest=self.reader.oldest,
-            last_error=self.writer.last_error or self.reader.last_error,
-        )
-
-    async def close(self) -> None:
-        """Refuse new records, make durable what was taken, close everything."""
-        try:
-            await self.writer.close()
-        finally:
-            await self.reader.close()
-            self._filesystem.close(self._lock)
-
-
-def open_log(
-    folder: Path,
-    *,
-    max_bytes: int,
-    segment_bytes: int,
-    filesystem: Filesystem | None = None,
-    reserve_bytes: int = 8 * MIB,
-    max_pending_bytes: int = 128 * MIB,
-) -> Log:
-    """Open the log in `folder`, which is made if need be. Blocking; raises StartRefused.
-
-    `max_bytes` bounds the segments on disk (a segment is at most a quarter of it), `max_pending_bytes` what
-    waits in memory for the disk, `reserve_bytes` is what stays free on the disk.
-    """
-    files = RealFilesystem() if filesystem is None else filesystem
-    try:
-        files.make_folder(folder)
-        lock = files.lock(folder / LOCK_NAME)
-    except BlockingIOError as error:
-        raise StartRefused(f"The write-ahead log in {folder} is in use by another process.") from error
-    except OSError as error:
-        raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}.") from error
-    cursor = None
-    try:
-        cursor = Cursor(files, folder)
-        recovery = _Recovery(files, folder, cursor)
-        ledger = recovery.run()
-    except OSError as error:
-        if cursor is not None:
-            cursor.close()
-        files.close(lock)
-        raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}.") from error
-    writer = Writer(
-        files,
-        folder,
-        ledger,
-        log_id=cursor.state.log_id,
-        first=cursor.state.floor,
-        previous_end=recovery.previous_end,
-        max_bytes=max_bytes,
-        segment_bytes=min(segment_bytes, max_bytes // 4),
-        reserve_bytes=reserve_bytes,
-        max_pending_bytes=max_pending_bytes,
-    )
-    reader = Reader(files, folder, ledger, cursor)
-    return Log(cursor.state.log_id.hex(), writer, reader, recovery.recovered, ledger, files, lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +58,16 @@ class _Found:
         return self.first + self.size
 
 
-class _Recovery:
+class Recovery:
+    """Looks at what is in the folder of a log and puts it in order. Blocking; raises OSError."""
+
     def __init__(self, filesystem: Filesystem, folder: Path, cursor: Cursor) -> None:
         self._filesystem = filesystem
         self._folder = folder
         self._cursor = cursor
         self._acknowledged = cursor.state.acknowledged
+        self._known_end = 0
         self.recovered = Recovered()
-        self.previous_end = 0
 
     def run(self) -> Ledger:
         """Look at every segment, put the cursor right, and say what there is to read."""
@@ -171,6 +76,33 @@ class _Recovery:
         self._save(max((file.end for file in found), default=0))  # before anything is cut
         found = self._without_unborn(found)
         self._place_cursor(found)
+        segments = self._judged(found)
+        if segments:
+            self._acknowledged = max(self._acknowledged, segments[0].first)
+        self._filesystem.sync_folder(self._folder)
+        self._save(0)
+        self._report()
+        ledger = Ledger(segments, acknowledged=self._acknowledged)
+        ledger.synced = max(ledger.previous_end, self._acknowledged)
+        ledger.disk_bytes = sum(segment.end - segment.first for segment in segments)
+        ledger.unread_since = 0.0 if ledger.bytes_after(self._acknowledged, 1) else None
+        return ledger
+
+    def tail(self, newest: Segment | None) -> list[Segment]:
+        """What there is from segment `newest` on, the last that is known, after its writer has ended.
+
+        What is known of it stays true; only what came after can be torn. The cursor is moved by nobody meanwhile.
+        """
+        first = 0 if newest is None else newest.first
+        self._known_end = 0 if newest is None else newest.end
+        found = [self._look(each) for each in sorted(self._firsts()) if each >= first]
+        self._save(max((file.end for file in found), default=0))
+        segments = self._judged(self._without_unborn(found))
+        self._filesystem.sync_folder(self._folder)
+        self._report()
+        return segments
+
+    def _judged(self, found: list[_Found]) -> list[Segment]:
         segments = []
         for number, file in enumerate(found):
             segment = self._judge(file, found[number + 1] if number + 1 < len(found) else None)
@@ -178,23 +110,7 @@ class _Recovery:
                 segments.append(segment)
             else:
                 self._filesystem.remove(segment.path)
-        if segments:
-            self._acknowledged = max(self._acknowledged, segments[0].first)
-        self._filesystem.sync_folder(self._folder)
-        self._save(0)
-        self.previous_end = segments[-1].end if segments else self._acknowledged
-        self._report()
-        return self._ledger(segments)
-
-    def _ledger(self, segments: list[Segment]) -> Ledger:
-        ledger = Ledger(
-            segments,
-            synced=max(self.previous_end, self._acknowledged),
-            acknowledged=self._acknowledged,
-            disk_bytes=sum(segment.end - segment.first for segment in segments),
-        )
-        ledger.unread_since = 0.0 if ledger.bytes_after(self._acknowledged, 1) else None
-        return ledger
+        return segments
 
     def _save(self, end: int) -> None:
         state = self._cursor.state
@@ -267,7 +183,8 @@ class _Recovery:
         position, fault = scan.intact_end(self._filesystem, segment, descriptor, max(segment.start, self._acknowledged))
         if not fault:
             return
-        if is_last and not scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
+        torn = is_last and position >= self._known_end
+        if torn and not scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
             self.recovered.cut_bytes += segment.end - position
             segment.end = position
         else:

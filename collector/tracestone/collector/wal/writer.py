@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
-from tracestone.collector.wal.ledger import Ledger
+from tracestone.collector.wal.ledger import WriterLedger
 from tracestone.collector.wal.segments import Body, SegmentFiles
 from tracestone.schema.errors import LogFull, Stopping, StorageDown, TooLarge, Unavailable
 
@@ -64,7 +64,7 @@ class Writer:
         self,
         filesystem: Filesystem,
         folder: Path,
-        ledger: Ledger,
+        ledger: WriterLedger,
         *,
         log_id: bytes,
         first: int,
@@ -151,7 +151,7 @@ class Writer:
                     self._work.clear()
                     await self._work.wait()
                 group = self._groups.popleft()
-                is_over = self._ledger.segments[-1].finished if self._ledger.segments else False
+                is_over = self._ledger.newest_is_over
                 try:
                     segment, end = await loop.run_in_executor(self._thread, self._files.write, group.body, is_over)
                 except OSError as error:
