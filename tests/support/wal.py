@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from support.disk import SimulatedDisk
-from tracestone.collector.wal.log import Log, open_log
+from tracestone.collector.wal.log import HalfLog, Log, open_log
 from tracestone.collector.wal.reader import Batch
 
 FOLDER = Path("/log")
@@ -51,7 +51,7 @@ def records(batch: Batch) -> list[bytes]:
     return out
 
 
-async def drain(log: Log, max_bytes: int = 1 << 20) -> list[bytes]:
+async def drain(log: Log | HalfLog, max_bytes: int = 1 << 20) -> list[bytes]:
     """All that is left in the log, acknowledged."""
     out: list[bytes] = []
     while (batch := await log.reader.next(max_bytes, 0)) is not None:
