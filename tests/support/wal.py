@@ -13,9 +13,11 @@ MAX_BYTES = 256 * 1024
 SEGMENT_BYTES = 4 * 1024
 
 
-def opened(disk: SimulatedDisk, *, max_bytes: int = MAX_BYTES, segment_bytes: int = SEGMENT_BYTES) -> Log:
+def opened(
+    disk: SimulatedDisk, *, max_bytes: int = MAX_BYTES, segment_bytes: int = SEGMENT_BYTES, folder: Path = FOLDER
+) -> Log:
     """The log on a simulated disk, with small bounds and no reserve."""
-    return open_log(FOLDER, max_bytes=max_bytes, segment_bytes=segment_bytes, filesystem=disk, reserve_bytes=0)
+    return open_log(folder, max_bytes=max_bytes, segment_bytes=segment_bytes, filesystem=disk, reserve_bytes=0)
 
 
 async def crash(log: Log, disk: SimulatedDisk, dice: random.Random | None = None) -> None:

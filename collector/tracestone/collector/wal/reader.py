@@ -39,9 +39,11 @@ READ_SLACK_BYTES = 64 * 1024  # frame headers among the bodies
 class Batch:
     """Consecutive records. `payload` is each record's length as a varint, then the record, and so on.
 
-    `first` and `end` are positions; `oldest` is when the first record was written, wall clock, ns.
+    `name` never stands for other content; `first` and `end` are positions; `oldest` is when the first record was
+    written, wall clock, ns.
     """
 
+    name: str
     first: int
     end: int
     payload: bytes
@@ -57,6 +59,7 @@ class Reader:
         self._folder = folder
         self._ledger = ledger
         self._cursor = cursor
+        self._log_id = cursor.state.log_id.hex()
         self._position = ledger.acknowledged
         self._repeat = list(cursor.state.batch_ends)  # of batches that were out when the last process ended
         self._open: list[Batch] = []
@@ -89,7 +92,7 @@ class Reader:
             raise RuntimeError(f"{len(self._open)} batches are out; acknowledge one first")
         async with self._moving:
             await self._release(self._ledger.acknowledged)
-        await self._wait(max_bytes, timeout, max_age)
+        await self.wait(max_bytes, timeout, max_age)
         while (segment := self._next_segment()) is not None:
             start = max(segment.start, self._position)
             batch = await self._again(segment, start)
@@ -105,6 +108,19 @@ class Reader:
         async with self._moving:
             await self._release(self._ledger.acknowledged)
         return None
+
+    async def wait(self, max_bytes: int, seconds: float, max_age: float) -> None:
+        """Return when a batch is due, or nothing came for `seconds`; see `next`."""
+        ledger = self._ledger
+        if not ledger.bytes_after(self._position, 1):
+            ledger.unread_since = None
+            await ledger.reached(ledger.synced + 1, seconds)
+        if ledger.unread_since is None or self._repeat or ledger.bytes_after(self._position, max_bytes) >= max_bytes:
+            return
+        remaining = ledger.unread_since + max_age - clock.monotonic()
+        if remaining > 0:
+            missing = max_bytes - ledger.bytes_after(self._position, max_bytes)
+            await ledger.reached(ledger.synced + missing, remaining)
 
     async def acknowledge(self, end: int) -> None:
         """All up to `end`, the end of a batch that is out, is consumed. Durable on return.
@@ -134,18 +150,6 @@ class Reader:
         """Stop; what is out and not acknowledged comes again with the next process."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close_files)
         self._thread.shutdown()
-
-    async def _wait(self, max_bytes: int, seconds: float, max_age: float) -> None:
-        ledger = self._ledger
-        if not ledger.bytes_after(self._position, 1):
-            ledger.unread_since = None
-            await ledger.reached(ledger.synced + 1, seconds)
-        if ledger.unread_since is None or self._repeat or ledger.bytes_after(self._position, max_bytes) >= max_bytes:
-            return
-        remaining = ledger.unread_since + max_age - clock.monotonic()
-        if remaining > 0:
-            missing = max_bytes - ledger.bytes_after(self._position, max_bytes)
-            await ledger.reached(ledger.synced + missing, remaining)
 
     async def _again(self, segment: Segment, start: int) -> Batch | None:
         """The batch at `start` that was out before; None if there was none or it is no longer whole."""
@@ -232,7 +236,9 @@ class Reader:
             run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size:
             return None, Damage(start, run.fault or "the segment ends inside a frame")
-        return Batch(start, start + run.size, b"".join(run.bodies), run.records, run.oldest), None
+        end = start + run.size
+        name = f"{self._log_id}/{start}-{end}"
+        return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest), None
 
     def _save(self, acknowledged: int, batch_ends: tuple[int, ...]) -> None:
         self._cursor.save(acknowledged=acknowledged, floor=self._cursor.state.floor, batch_ends=batch_ends)
