@@ -2,24 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from tracestone.collector import scoring_api, web
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
-from tracestone.collector.ingest.loader import Loader
+from tracestone.collector.ingest.destination import Destination
+from tracestone.collector.ingest.pipeline import Pipeline
+from tracestone.collector.ingest.turns import Turns
 from tracestone.collector.mirror import Mirror
 from tracestone.collector.mlflow_api import routes as mlflow_routes
-from tracestone.collector.receiver.budget import Budget
-from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import GrpcReceiver
-from tracestone.collector.receiver.http import HttpReceiver
-from tracestone.collector.receiver.pieces import Limits
+from tracestone.collector.receiver.receivers import receivers
+from tracestone.collector.signals.known import SIGNALS
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
-from tracestone.collector.wal.log import Log, open_log
+from tracestone.collector.wal.log import open_log
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
 from tracestone.schema.errors import StorageDown, TracestoneError
@@ -50,10 +50,8 @@ class Collector:
         self._mirror = Mirror(pool, columnar)
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._stack = AsyncExitStack()
-        self._loading: asyncio.Task[None] | None = None
         self._checks: dict[str, asyncio.Task[None]] = {}
-        self._log: Log | None = None
-        self._loader: Loader | None = None
+        self._pipelines: list[Pipeline] = []
         self._servers: list[HttpServer] = []
         self._grpc: GrpcReceiver | None = None
         self.addresses: dict[str, str] = {}
@@ -72,8 +70,8 @@ class Collector:
 
     async def barrier(self) -> None:
         """Waits, bounded, until everything acknowledged so far can be queried."""
-        assert self._log is not None and self._loader is not None
-        await self._loader.visible(self._log.writer.synced, self._settings.read_wait_ms / 1000)
+        within = self._settings.read_wait_ms / 1000
+        await asyncio.gather(*(pipeline.visible(within) for pipeline in self._pipelines))
 
     def watch_scoring(self, problem: Callable[[], str]) -> None:
         """Lets /health tell about the scoring that runs in the same process."""
@@ -81,8 +79,6 @@ class Collector:
 
     async def health(self) -> dict[str, str]:
         """For every part what is wrong with it, "" when it works."""
-        assert self._log is not None and self._loader is not None and self._loading is not None
-        stats = self._log.stats()
         clickhouse, postgres, mirror = await asyncio.gather(
             self._check("clickhouse", self._columnar.ping),
             self._check("postgres", lambda: ping(self._pool)),
@@ -91,8 +87,8 @@ class Collector:
         return {
             "clickhouse": clickhouse,
             "postgres": postgres,
-            "write_ahead_log": stats.last_error,
-            "loader": "the loader has ended" if self._loading.done() else self._loader.state.error,
+            "write_ahead_log": _joined(pipeline.log_problem() for pipeline in self._pipelines),
+            "loader": _joined(pipeline.loader_problem() for pipeline in self._pipelines),
             "mirror": mirror,
             "scoring": self._scoring_problem(),
             "grpc_otlp": "" if self._grpc is not None and self._grpc.running else "does not serve",
@@ -102,30 +98,11 @@ class Collector:
     async def _start(self) -> None:
         settings = self._settings
         self._stack.push_async_callback(self._stop_checks)
-        self._log = await asyncio.to_thread(
-            open_log,
-            settings.data_dir / "wal",
-            max_bytes=settings.wal_max_bytes,
-            segment_bytes=settings.wal_segment_bytes,
-        )
-        self._stack.push_async_callback(self._log.close)
-        self._loader = Loader(
-            self._log.reader,
-            self.spans,
-            DeadLetters(settings.data_dir / "deadletter"),
-            log_id=self._log.log_id,
-            batch_max_bytes=settings.batch_max_bytes,
-            batch_max_age=settings.batch_max_age_ms / 1000,
-        )
-        self._loading = asyncio.create_task(self._loader.run(), name="loader")
-        self._stack.push_async_callback(self._stop_loading)
+        await self._open_logs()
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
-        limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
-        exporter = Exporter(self._log.writer, self.experiments, limits=limits, budget=Budget(settings.max_body_bytes))
-        http = HttpReceiver(
-            exporter, max_request_bytes=settings.max_request_bytes, body_seconds=settings.max_body_seconds
-        )
+        writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
+        receiving = receivers(settings, writers, self.experiments)
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
             readers = sql_app(settings, self._columnar)
@@ -133,22 +110,17 @@ class Collector:
             # Runs before the server's own stop, so that a long statement does not hold it up.
             self._stack.push_async_callback(readers.state.statements.close)
             self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
-        grpc = GrpcReceiver(
-            exporter,
-            host=settings.host,
-            port=settings.otlp_grpc_port,
-            max_request_bytes=settings.max_request_bytes,
-        )
+        grpc = receiving.grpc
         await grpc.start()
         self._grpc = grpc
         self._stack.push_async_callback(grpc.stop, GRPC_GRACE_SECONDS)
         otlp = await self._serve(
-            HttpServer(web.otlp_app(http), host=settings.host, port=settings.otlp_http_port, name="otlp")
+            HttpServer(web.otlp_app(receiving.http), host=settings.host, port=settings.otlp_http_port, name="otlp")
         )
         main = await self._serve(
             HttpServer(
                 web.main_app(
-                    http,
+                    receiving.http,
                     mlflow_routes.Deps(self.experiments, self.assessments, self.spans, self.barrier),
                     self._scoring_api(),
                     PageDeps(
@@ -184,10 +156,25 @@ class Collector:
         self._servers.append(server)
         return server
 
-    async def _stop_loading(self) -> None:
-        assert self._loading is not None
-        self._loading.cancel()
-        await asyncio.wait([self._loading])
+    async def _open_logs(self) -> None:
+        settings = self._settings
+        dead_letters = DeadLetters(settings.data_dir / "deadletter")
+        turns = Turns()
+        destinations = {
+            "traces": Destination(self.spans.insert, self.spans.refresh_traces, "traces", "sipHash64(trace_id)"),
+        }
+        for signal in SIGNALS:
+            log = await asyncio.to_thread(
+                open_log,
+                settings.data_dir / "wal" / signal.name,
+                max_bytes=int(settings.wal_max_bytes * signal.log_share),
+                segment_bytes=settings.wal_segment_bytes,
+            )
+            turn = turns.of_spans if signal.name == "traces" else turns.of_others
+            pipeline = Pipeline(signal, log, destinations[signal.name], dead_letters, turn, settings)
+            self._stack.push_async_callback(pipeline.stop)
+            pipeline.start()
+            self._pipelines.append(pipeline)
 
     async def _mirror_works(self) -> None:
         state = await self._mirror.health()
@@ -213,6 +200,10 @@ class Collector:
             check.cancel()
         if self._checks:
             await asyncio.wait(self._checks.values(), timeout=_STOP_CHECKS_SECONDS)
+
+
+def _joined(problems: Iterable[str]) -> str:
+    return "; ".join(problem for problem in problems if problem)
 
 
 def _authority(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from tracestone.collector.visitors import Visitors
 from tracestone.schema.errors import Forbidden
 from tracestone.schema.settings import Settings
 
-_OPEN_PATHS = ("/health", "/v1/traces")
+_OPEN_PATHS = ("/health", "/v1/traces", "/v1/logs", "/v1/metrics")
 
 Health = Callable[[], Awaitable[dict[str, str]]]
 

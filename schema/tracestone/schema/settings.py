@@ -57,12 +57,17 @@ class Settings(BaseSettings):
     )
     max_body_seconds: int = Field(60, ge=1, description="How long the body of an OTLP/HTTP request may take to arrive.")
     max_request_groups: int = Field(10_000, ge=1, description="Resources, and scopes, that one OTLP request may hold.")
-    max_request_spans: int = Field(200_000, ge=1, description="Spans that one OTLP request may hold.")
+    max_request_spans: int = Field(
+        200_000, ge=1, description="Spans, log records or data points that one OTLP request may hold."
+    )
     max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
     max_experiments: int = Field(10_000, ge=1, description="Experiments that telemetry may create by naming them.")
 
     wal_max_bytes: int = Field(
-        4 * GIB, ge=MIB, description="Bound of the write-ahead log; beyond it senders must retry."
+        4 * GIB,
+        ge=MIB,
+        description="Bound of the write-ahead logs, half of it for traces, a quarter each for logs and metrics; "
+        "beyond it senders must retry.",
     )
     wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024, description="Size at which a log segment is closed.")
     batch_max_bytes: int = Field(32 * MIB, ge=1024, description="Size at which the loader closes a batch.")

@@ -1,8 +1,11 @@
 """Taking a refused insert apart never mistakes several records for one."""
 
-from tracestone.collector.ingest import isolate
+from tracestone.collector.ingest.isolate import Isolate
+from tracestone.collector.signals.traces import TRACES
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import ResourceSpans, ScopeSpans, Span, Traces
+
+ISOLATE = Isolate(TRACES)
 
 
 def record(spans: int, filler: int = 0) -> bytes:
@@ -16,12 +19,12 @@ def record(spans: int, filler: int = 0) -> bytes:
 
 
 def test_only_one_record_is_tried_without_its_spans() -> None:
-    bare = isolate.without_spans(record(3))
-    assert bare is not None and isolate.span_count(bare) == 0
-    assert isolate.without_spans(record(1)) is None
+    bare = ISOLATE.without_items(record(3))
+    assert bare is not None and ISOLATE.item_count(bare) == 0
+    assert ISOLATE.without_items(record(1)) is None
     # The length of a second record can read as a field of the first, whatever it is.
     for filler in range(3000):
-        assert isolate.without_spans(record(2) + record(2, filler)) is None
+        assert ISOLATE.without_items(record(2) + record(2, filler)) is None
 
 
 def test_parts_hold_every_span_once() -> None:
@@ -29,10 +32,10 @@ def test_parts_hold_every_span_once() -> None:
     alone, waiting = [], [payload]
     while waiting:
         part = waiting.pop()
-        smaller = isolate.parts(part)
+        smaller = ISOLATE.parts(part)
         if smaller:
-            assert sum(isolate.span_count(each) for each in smaller) == isolate.span_count(part)
+            assert sum(ISOLATE.item_count(each) for each in smaller) == ISOLATE.item_count(part)
             waiting += smaller
         else:
             alone.append(part)
-    assert [isolate.span_count(part) for part in alone] == [1] * 6
+    assert [ISOLATE.item_count(part) for part in alone] == [1] * 6

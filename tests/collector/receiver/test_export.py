@@ -21,11 +21,16 @@ from support.running import grpc_export
 from support.telemetry import export_request, otlp_span
 from support.wal import drain, opened
 from tracestone.collector.receiver.budget import Budget
-from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
+<<<<<<< HEAD
 from tracestone.collector.wal.log import Log
+=======
+from tracestone.collector.signals.traces import TRACES
+from tracestone.collector.wal.recovery import Log
+>>>>>>> 5a6bc08 (Let one receiver and one loader serve any signal, each with a log of its own)
 from tracestone.collector.web import otlp_app
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
@@ -53,11 +58,11 @@ class Setup:
 async def setup(pool: Pool) -> AsyncIterator[Setup]:
     disk = SimulatedDisk()
     log = opened(disk, max_bytes=MAX_WAL, segment_bytes=64 * 1024)
-    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits(), budget=Budget(BUDGET))
-    receiver = GrpcReceiver(exporter, host="127.0.0.1", port=0, max_request_bytes=LIMIT)
+    exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Budget(BUDGET)))
+    receiver = GrpcReceiver([exporter], host="127.0.0.1", port=0, max_request_bytes=LIMIT)
     await receiver.start()
     try:
-        async with serving(otlp_app(HttpReceiver(exporter, max_request_bytes=LIMIT, body_seconds=1))) as url:
+        async with serving(otlp_app(HttpReceiver([exporter], max_request_bytes=LIMIT, body_seconds=1))) as url:
             yield Setup(disk, log, exporter, f"127.0.0.1:{receiver.port}", f"{url}/v1/traces")
     finally:
         await receiver.stop(0)
@@ -122,7 +127,7 @@ async def test_a_full_log_tells_when_to_try_again(setup: Setup) -> None:
     with pytest.raises(LogFull):
         for number in range(1, 100):
             await setup.exporter.export(_body(number, 10_000), None)
-    taken = setup.exporter.spans_accepted
+    taken = setup.exporter.items_accepted
     assert await _assert_refused_until(setup, _body(200, 10_000)) == 1.0
     assert len(await drain(setup.log)) == taken
     assert (await _over_http(setup, _body(200, 10_000))).status_code == 200
@@ -133,7 +138,7 @@ async def test_a_failing_disk_is_retryable_and_acknowledges_nothing(setup: Setup
     await setup.exporter.export(_body(1), None)
     setup.disk.fail[operation] = number
     assert await _assert_refused_until(setup, _body(2)) > 0
-    assert setup.exporter.spans_accepted == 1
+    assert setup.exporter.items_accepted == 1
     setup.disk.fail.clear()
     assert (await _over_http(setup, _body(3))).status_code == 200
     spans = [_span_id(record) for record in await drain(setup.log)]

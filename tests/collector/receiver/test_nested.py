@@ -13,6 +13,7 @@ from support.running import Running, grpc_export
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver.admission import admit
 from tracestone.collector.receiver.pieces import Limits
+from tracestone.collector.signals.traces import TRACES
 
 START = 1_790_000_000_000_000_000
 
@@ -205,7 +206,7 @@ def _field(number: int, data: bytes) -> bytes:
 async def test_a_configured_depth_cuts_visibly(trace: int) -> None:
     span = otlp_span(trace, 1, start_ns=START)
     span.attributes.append(_attribute("deep", _deep(5)))
-    admitted = admit(export_request(span).SerializeToString(), Limits(nesting=3))
+    admitted = admit(TRACES, export_request(span).SerializeToString(), Limits(nesting=3))
     assert b'{"d":{"d":{"d":"[nested too deep]"}}}' in admitted.data
 
 

@@ -17,8 +17,9 @@ from support.wal import drain, opened
 from tracestone.collector.receiver import pieces
 from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.budget import Budget
-from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.pieces import Limits, delimited
+from tracestone.collector.signals.traces import TRACES
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, TooLarge
@@ -68,13 +69,13 @@ async def test_a_body_of_empty_things_is_too_large(receiver: Running, body: byte
 
 
 def test_a_span_of_too_many_values_costs_itself_alone() -> None:
-    many = _span(2).SerializeToString() + b"\x4a\x00" * (pieces.MAX_SPAN_VALUES + 1)
-    within = delimited(5, b"\x0a\x00" * (pieces.MAX_SPAN_VALUES + 1))
+    many = _span(2).SerializeToString() + b"\x4a\x00" * (pieces.MAX_ITEM_VALUES + 1)
+    within = delimited(5, b"\x0a\x00" * (pieces.MAX_ITEM_VALUES + 1))
     deep = _span(3).SerializeToString() + delimited(9, delimited(2, within))
     spans = [_span(1).SerializeToString(), many, deep, _span(4).SerializeToString()]
     body = delimited(1, delimited(2, b"".join(delimited(2, span) for span in spans)))
-    admitted = admit(body, Limits())
-    assert (admitted.spans, admitted.rejected) == (2, 2)
+    admitted = admit(TRACES, body, Limits())
+    assert (admitted.items, admitted.rejected) == (2, 2)
     assert "span 2 of its scope holds more than" in admitted.reason
     kept = Traces.FromString(admitted.data)
     numbers = [s.span_id[-1] for resource in kept.resource_spans for s in resource.scope_spans[0].spans]
@@ -84,7 +85,7 @@ def test_a_span_of_too_many_values_costs_itself_alone() -> None:
 def test_a_large_resource_costs_its_own_spans_alone() -> None:
     request = export_request(_span(1), _span(2), service="x" * (pieces.MAX_HEAD_BYTES + 1))
     request.MergeFrom(export_request(_span(3), service="small"))
-    admitted = admit(request.SerializeToString(), Limits())
+    admitted = admit(TRACES, request.SerializeToString(), Limits())
     assert (admitted.rejected, _ids(admitted.data)) == (2, [("small", 3)])
     assert "the attributes of a resource or scope" in admitted.reason
 
@@ -97,12 +98,14 @@ def _large() -> ExportTraceServiceRequest:
 
 def test_a_large_plain_request_is_cut_and_stored_as_it_came() -> None:
     body = _large().SerializeToString()
-    cut = pieces.cut(body, Limits()).pieces
+    cut = pieces.cut(TRACES, body, Limits()).pieces
     assert len(cut) > 4
     assert all(len(piece.data) < pieces.PIECE_BYTES + 1000 for piece in cut if piece.resource == 1)
     assert _ids(b"".join(piece.data for piece in cut)) == _ids(body)
-    assert plain(body, Limits()) is None
-    assert admit(body, Limits()) == Admitted(body, 32, ({"service.name": "first"}, {"service.name": "second"}), 0, "")
+    assert plain(TRACES, body, Limits()) is None
+    assert admit(TRACES, body, Limits()) == Admitted(
+        body, 32, ({"service.name": "first"}, {"service.name": "second"}), 0, ""
+    )
 
 
 def test_a_bad_span_of_a_large_request_leaves_the_rest_with_its_service() -> None:
@@ -111,8 +114,8 @@ def test_a_bad_span_of_a_large_request_leaves_the_rest_with_its_service() -> Non
     request.resource_spans[0].scope_spans[0].spans[9].attributes.append(
         KeyValue(key="nested", value=AnyValue.FromString(delimited(6, b"")))
     )
-    admitted = admit(request.SerializeToString(), Limits())
-    assert (admitted.spans, admitted.rejected) == (31, 1)
+    admitted = admit(TRACES, request.SerializeToString(), Limits())
+    assert (admitted.items, admitted.rejected) == (31, 1)
     expected = [("first", number) for number in range(1, 31) if number != 21] + [("second", 31), ("second", 32)]
     assert _ids(admitted.data) == expected
     resources = Traces.FromString(admitted.data).resource_spans
@@ -125,7 +128,7 @@ def test_the_number_of_an_unreadable_span_counts_from_its_scope() -> None:
     request = _large()
     request.resource_spans[0].scope_spans[0].spans[24].name = "cut-here"
     body = request.SerializeToString().replace(b"cut-here", b"cut-her\xc3")
-    admitted = admit(body, Limits())
+    admitted = admit(TRACES, body, Limits())
     assert (admitted.rejected, admitted.reason) == (1, "span 25 of its scope: a text is not UTF-8")
 
 
@@ -133,8 +136,8 @@ def test_resources_without_spans_are_left_out() -> None:
     request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(), ResourceSpans(scope_spans=[ScopeSpans()])])
     request.MergeFrom(export_request(_span(1), service="kept"))
     body = request.SerializeToString()
-    assert plain(body, Limits()) is None
-    admitted = admit(body, Limits())
+    assert plain(TRACES, body, Limits()) is None
+    admitted = admit(TRACES, body, Limits())
     assert admitted.resources == ({"service.name": "kept"},)
     assert len(Traces.FromString(admitted.data).resource_spans) == 1
 
@@ -154,27 +157,27 @@ def test_resources_without_spans_are_left_out() -> None:
 )
 def test_a_body_cut_short_is_no_request(body: bytes) -> None:
     with pytest.raises(Invalid, match="not an ExportTraceServiceRequest"):
-        admit(body, Limits())
+        admit(TRACES, body, Limits())
 
 
 def test_limits_count_exactly() -> None:
     request = export_request(*(_span(number) for number in range(1, 11)))
     body = request.SerializeToString()
-    for limits in (Limits(spans=10), Limits(groups=1)):
-        exact = plain(body, limits)
+    for limits in (Limits(items=10), Limits(groups=1)):
+        exact = plain(TRACES, body, limits)
         assert exact is not None
-        assert exact == admit(body, limits)
+        assert exact == admit(TRACES, body, limits)
     for decide in (plain, admit):
         with pytest.raises(TooLarge):
-            decide(body, Limits(spans=9))
+            decide(TRACES, body, Limits(items=9))
         with pytest.raises(TooLarge):
-            decide(body * 2, Limits(groups=1))
+            decide(TRACES, body * 2, Limits(groups=1))
 
 
 @pytest.mark.parametrize("nested", [False, True])
 async def test_others_go_on_while_a_large_request_is_gone_through(pool: Pool, nested: bool) -> None:
     log = opened(SimulatedDisk(), max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024 * 1024)
-    exporter = Exporter(log.writer, ExperimentStore(pool, 100), limits=Limits(), budget=Budget(2**30))
+    exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Budget(2**30)))
     request = export_request(*(_span(number, 600) for number in range(1, 5001)))
     if nested:
         for span in request.resource_spans[0].scope_spans[0].spans:
@@ -189,5 +192,5 @@ async def test_others_go_on_while_a_large_request_is_gone_through(pool: Pool, ne
     accepted = await sending
     await drain(log)
     await log.close()
-    assert accepted.spans == 5000
+    assert accepted.items == 5000
     assert turns > 10  # on the loop it would be one or two

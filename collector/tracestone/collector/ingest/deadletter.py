@@ -1,8 +1,9 @@
 """What ClickHouse refused for its content: kept with the reason, counted, never dropped.
 
-Each batch of the log that had such spans leaves two files in the dead-letter folder, named by the batch: `<batch>.pb`,
-the refused spans as serialised `ingest.v1.Traces` messages, each behind its length, just as the loader would insert
-them; and `<batch>.json` with the reasons. Keeping the same batch again, after a crash, changes nothing.
+Each batch of a log that had something of the kind leaves two files in the dead-letter folder, named by the batch:
+`<batch>.pb`, the refused items as serialised messages of the signal (`ingest.v1.Traces`, …), each behind its length,
+just as the loader would insert them; and `<batch>.json` with the signal and the reasons. Keeping the same batch again,
+after a crash, changes nothing.
 A trace whose row could not be computed leaves the `.json` alone: its spans are stored.
 """
 
@@ -29,12 +30,13 @@ class DeadLetters:
         self._folder = folder
         self.count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
 
-    async def keep(self, batch: str, payload: bytes, spans: int, reasons: Sequence[str]) -> None:
+    async def keep(self, signal: str, batch: str, payload: bytes, items: int, reasons: Sequence[str]) -> None:
         """Stores what was refused, durably, before the log may forget it. Raises StorageDown; call again then."""
         name = batch.replace("/", "-")
         about = {
             "batch": batch,
-            "spans": spans,
+            "signal": signal,
+            "items": items,
             "bytes": len(payload),
             "reasons": [reason[:_MAX_REASON] for reason in reasons[:_MAX_REASONS]],
             "kept_at_ms": clock.now_ms(),
@@ -46,7 +48,7 @@ class DeadLetters:
         self.count += is_new
         logger.error(
             "the store refused something for its content; it is kept as a dead letter",
-            extra={"action": "dead_letter", "file": name, "spans": spans, "reason": reasons[0]},
+            extra={"action": "dead_letter", "signal": signal, "file": name, "items": items, "reason": reasons[0]},
         )
 
     def _write(self, name: str, payload: bytes, about: bytes) -> bool:

@@ -1,65 +1,53 @@
-"""From the write-ahead log into ClickHouse.
+"""From a write-ahead log into ClickHouse.
 
-    reader.next ─▶ store.insert ─▶ refresh of the touched traces ─▶ reader.acknowledge
+    reader.next ─▶ insert ─▶ what follows it (for spans: refresh of the touched traces) ─▶ reader.acknowledge
 
-A batch is acknowledged, and may leave the log, only when its spans are stored and its traces recomputed; after a crash
-it is read and inserted again, and its spans replace themselves. Inserting and refreshing overlap: while one refresh
-runs, batches queue up and the next refresh takes them all, so the more there is to do the cheaper a span becomes.
+A batch is acknowledged, and may leave the log, only when it is stored and what follows is done; after a crash it is
+read and inserted again, and what is in it replaces itself. Inserting and following overlap: while one follow-up runs,
+batches queue up and the next takes them all, so the more there is to do the cheaper a span becomes.
 
 What ClickHouse cannot take now is tried again, the log keeping what waits (C4). What it refuses for its content is
-taken apart (`isolate`) until the spans at fault are alone; they go to the dead letters with the reason, and all others
+taken apart (`isolate`) until the items at fault are alone; they go to the dead letters with the reason, and all others
 are stored (C3). The same holds for a trace that cannot be computed.
 
-**Notes of touched traces expire.** A refresh learns from `trace_touches` which traces a batch touched, and ClickHouse
-drops these notes after three hours. When a refresh had to wait too long, its batches are inserted once more: then the
-notes are there again.
+**Notes of batches expire.** What follows learns from notes in ClickHouse what a batch touched, and these are dropped
+after three hours. When it had to wait too long, its batches are inserted once more: then the notes are there again.
 """
 
 import asyncio
 import logging
-import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from tracestone.collector.ingest import faults, isolate
+from tracestone.collector.ingest import faults
+from tracestone.collector.ingest.backoff import Backoff
 from tracestone.collector.ingest.deadletter import DeadLetters
+from tracestone.collector.ingest.destination import Destination, Follow
+from tracestone.collector.ingest.isolate import Isolate
+from tracestone.collector.ingest.turns import INSERTS_AT_ONCE
+from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES
 from tracestone.collector.wal.frames import varint
 from tracestone.collector.wal.reader import Batch, Reader
-from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.errors import Unavailable
-from tracestone.schema.stores.spans import SpanStore
 
 logger = logging.getLogger(__name__)
 
-# Inserted batches that may wait for their refresh: what the log lets be out at once, less the one being inserted.
-_MAX_UNREFRESHED = MAX_OPEN_BATCHES - 1
-# Most of an insert runs on one thread; two at once keep a second core busy. Each holds a batch and what becomes of it.
-_INSERTS_AT_ONCE = 2
+# Inserted batches that may wait for what follows: what the log lets be out at once, less the one being inserted.
+_MAX_UNFOLLOWED = MAX_OPEN_BATCHES - 1
 _POLL_SECONDS = 1.0
-_FIRST_RETRY_SECONDS = 0.2
-_LAST_RETRY_SECONDS = 15.0
-# Well before the notes of touched traces expire.
+_LONG_SECONDS = 15.0
+# Well before the notes of batches expire.
 _NOTES_SECONDS = 3600.0
-_SPLIT_TRACES = 8
-_MAX_SPLIT = _SPLIT_TRACES**3
+_SPLIT = 8
+_MAX_SPLIT = _SPLIT**3
 
 
 class _NotesExpired(Exception):
-    """The notes of touched traces that a refresh needs may be gone."""
-
-
-class Backoff:
-    """Growing pauses between tries."""
-
-    def __init__(self) -> None:
-        self._delay = _FIRST_RETRY_SECONDS
-
-    async def wait(self) -> None:
-        """Sleeps, longer each time, up to a quarter of a minute."""
-        await asyncio.sleep(self._delay * random.uniform(0.8, 1.2))
-        self._delay = min(self._delay * 2, _LAST_RETRY_SECONDS)
+    """The notes of batches that a follow-up needs may be gone."""
 
 
 @dataclass
@@ -77,7 +65,7 @@ class LoaderState:
 
 @dataclass(frozen=True)
 class _Inserted:
-    """A batch that waits for its refresh; `since` is when it was inserted, `clock.monotonic`."""
+    """A batch that waits for what follows; `since` is when it was inserted, `clock.monotonic`."""
 
     name: str
     end: int
@@ -93,29 +81,34 @@ class _Refused:
 
 
 class Loader:
-    """The one task that moves the log into ClickHouse."""
+    """The one task that moves a log into ClickHouse."""
 
     def __init__(
         self,
+        signal: Signal,
         reader: Reader,
-        store: SpanStore,
+        destination: Destination,
         dead_letters: DeadLetters,
         *,
+        turn: Callable[[], AbstractAsyncContextManager[None]],
         log_id: str,
         batch_max_bytes: int,
         batch_max_age: float,
     ) -> None:
+        self._signal = signal
         self._reader = reader
-        self._store = store
+        self._destination = destination
+        self._isolate = Isolate(signal)
         self._dead_letters = dead_letters
         self._log_id = log_id
         self._max_bytes = batch_max_bytes
         self._max_age = batch_max_age
         self.state = LoaderState(visible_end=reader.acknowledged)
         self._moved = asyncio.Condition()
-        self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
-        self._inserts = asyncio.Semaphore(_INSERTS_AT_ONCE)
-        self._unrefreshed: list[_Inserted] = []
+        self._slots = asyncio.Semaphore(_MAX_UNFOLLOWED)
+        self._turn = turn
+        self._inserts = asyncio.Semaphore(INSERTS_AT_ONCE)
+        self._unfollowed: list[_Inserted] = []
         self._inserted = asyncio.Event()
         self._urgent = 0
 
@@ -127,19 +120,19 @@ class Loader:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._insert_all(), name="loader-insert")
-                    tasks.create_task(self._refresh_all(), name="loader-refresh")
+                    tasks.create_task(self._follow_all(), name="loader-follow")
             except* _NotesExpired:
-                logger.warning("traces waited too long for being computed", extra={"action": "rewind"})
+                logger.warning("batches waited too long for what follows them", extra=self._extra("rewind"))
             except* Exception as group:
-                logger.exception("the loader failed and begins anew", exc_info=group, extra={"action": "rewind"})
+                logger.exception("the loader failed and begins anew", exc_info=group, extra=self._extra("rewind"))
                 self._failing("loader", f"the loader failed: {group.exceptions[0]!r}")
-            if clock.monotonic() - began > _LAST_RETRY_SECONDS:
+            if clock.monotonic() - began > _LONG_SECONDS:
                 backoff = Backoff()
             await backoff.wait()
             self._reader.rewind()
-            self._slots = asyncio.Semaphore(_MAX_UNREFRESHED)
-            self._inserts = asyncio.Semaphore(_INSERTS_AT_ONCE)
-            self._unrefreshed = []
+            self._slots = asyncio.Semaphore(_MAX_UNFOLLOWED)
+            self._inserts = asyncio.Semaphore(INSERTS_AT_ONCE)
+            self._unfollowed = []
 
     async def visible(self, position: int, within: float) -> bool:
         """Waits until everything up to a log position can be queried; False when it took longer (C12)."""
@@ -174,10 +167,10 @@ class Loader:
         return _Inserted(name, batch.end, clock.monotonic())
 
     async def _pass_on(self, inserting: asyncio.Queue[asyncio.Task[_Inserted]]) -> None:
-        """Hands inserted batches to the refresh in the log's order, whichever was done first."""
+        """Hands inserted batches on in the log's order, whichever was done first."""
         while True:
             done = await (await inserting.get())
-            self._unrefreshed.append(done)
+            self._unfollowed.append(done)
             self._inserted.set()
 
     async def _next(self) -> Batch:
@@ -203,8 +196,8 @@ class Loader:
         while refused:
             kept = b"".join(each.payload for each in refused)
             try:
-                spans = await asyncio.to_thread(isolate.span_count, kept)
-                await self._dead_letters.keep(name, kept, spans, [each.reason for each in refused])
+                items = await asyncio.to_thread(self._isolate.item_count, kept)
+                await self._dead_letters.keep(self._signal.name, name, kept, items, [each.reason for each in refused])
                 break
             except Unavailable as error:
                 self._failing("dead letters", str(error))
@@ -216,12 +209,12 @@ class Loader:
         error = await self._refusal(name, payload)
         if error is None:
             return []
-        parts = await asyncio.to_thread(isolate.parts, payload)
+        parts = await asyncio.to_thread(self._isolate.parts, payload)
         if not parts:
             return [_Refused(payload, str(error))]
-        if bare := await asyncio.to_thread(isolate.without_spans, payload) if len(parts) > 1 else None:
+        if bare := await asyncio.to_thread(self._isolate.without_items, payload) if len(parts) > 1 else None:
             reason = await self._refusal(name, bare)
-            if reason is not None:  # not one of the spans: what they share
+            if reason is not None:  # not one of the items: what they share
                 return [_Refused(payload, str(reason))]
         refused = []
         for part in parts:
@@ -234,10 +227,11 @@ class Loader:
         tries = 0
         while True:
             try:
-                await self._store.insert(payload, name)
+                async with self._turn():
+                    await self._destination.insert(payload, name)
             except StatementFailed as error:
                 tries += 1
-                divisible = tries > 1 and await asyncio.to_thread(isolate.divisible, payload)
+                divisible = tries > 1 and await asyncio.to_thread(self._isolate.divisible, payload)
                 if faults.blamed(error.code, tries, divisible=divisible):
                     if not faults.needs_probe(error.code) or await self._takes_inserts():
                         return error
@@ -251,21 +245,22 @@ class Loader:
             await backoff.wait()
 
     async def _takes_inserts(self) -> bool:
-        """Whether the store takes a request without spans."""
-        probe = Traces(received_at=1).SerializeToString()
+        """Whether the store takes a request without items."""
+        probe = self._signal.message(received_at=1).SerializeToString()
         try:
-            await self._store.insert(varint(len(probe)) + probe, "probe")
+            async with self._turn():
+                await self._destination.insert(varint(len(probe)) + probe, "probe")
         except (StatementFailed, Unavailable):
             return False
         return True
 
-    async def _refresh_all(self) -> None:
+    async def _follow_all(self) -> None:
         while True:
             await self._inserted.wait()
             self._inserted.clear()
-            taken, self._unrefreshed = self._unrefreshed, []
+            taken, self._unfollowed = self._unfollowed, []
             if taken:
-                await self._refresh(taken)
+                await self._follow(taken)
                 await self._acknowledge(taken)
 
     async def _acknowledge(self, taken: list[_Inserted]) -> None:
@@ -284,34 +279,37 @@ class Loader:
             self.state.visible_end = taken[-1].end
             self._moved.notify_all()
 
-    async def _refresh(self, taken: list[_Inserted]) -> None:
-        """Recomputes the traces of some batches: together, else batch by batch, else by shares of their traces."""
+    async def _follow(self, taken: list[_Inserted]) -> None:
+        """Does what follows some batches: together, else batch by batch, else by shares of what they touched."""
+        if self._destination.follow is None:
+            return
         oldest = taken[0].since
         work = [([each.name for each in taken], 0, 1)]
         while work:
             names, share, shares = work.pop()
-            error = await self._refresh_failure(names, share, shares, oldest)
+            error = await self._follow_failure(self._destination.follow, names, share, shares, oldest)
             if error is None:
                 continue
             if len(names) > 1:
                 work += [([name], share, shares) for name in names]
             elif shares < _MAX_SPLIT:
-                work += [(names, share + n * shares, shares * _SPLIT_TRACES) for n in range(_SPLIT_TRACES)]
+                work += [(names, share + n * shares, shares * _SPLIT) for n in range(_SPLIT)]
             else:
-                reason = f"traces with sipHash64(trace_id) % {shares} = {share} cannot be computed: {error}"
-                await self._keep_note(f"{names[0]}.traces-{share}-{shares}", reason)
+                what = f"{self._destination.computed} with {self._destination.shared_by} % {shares} = {share}"
+                note = f"{names[0]}.{self._destination.computed}-{share}-{shares}"
+                await self._keep_note(note, f"{what} cannot be computed: {error}")
 
-    async def _refresh_failure(
-        self, names: list[str], share: int, shares: int, oldest: float
+    async def _follow_failure(
+        self, follow: Follow, names: list[str], share: int, shares: int, oldest: float
     ) -> StatementFailed | None:
-        """Recomputes as soon as the store can; or the error for which these traces are to blame."""
+        """Follows up as soon as the store can; or the error for which what these batches touched is to blame."""
         backoff = Backoff()
         tries = 0
         while True:
             if clock.monotonic() - oldest > _NOTES_SECONDS:
                 raise _NotesExpired
             try:
-                await self._store.refresh_traces(names, share, shares)
+                await follow(names, share, shares)
             except StatementFailed as error:
                 tries += 1
                 if faults.blamed(error.code, tries, divisible=len(names) > 1 or shares < _MAX_SPLIT):
@@ -329,7 +327,7 @@ class Loader:
         backoff = Backoff()
         while True:
             try:
-                await self._dead_letters.keep(name, b"", 0, [reason])
+                await self._dead_letters.keep(self._signal.name, name, b"", 0, [reason])
                 return
             except Unavailable as error:
                 self._failing("dead letters", str(error))
@@ -337,10 +335,14 @@ class Loader:
 
     def _failing(self, step: str, reason: str) -> None:
         if step not in self.state.problems:
-            logger.warning("spans cannot be stored, the log keeps them", extra={"action": step, "reason": reason})
+            message = "what was received cannot be stored, the log keeps it"
+            logger.warning(message, extra=self._extra(step, reason=reason))
         self.state.problems[step] = reason
 
     def _well(self, step: str) -> None:
         self.state.problems.pop("loader", None)
         if self.state.problems.pop(step, None) is not None:
-            logger.info("spans are stored again", extra={"action": step})
+            logger.info("what was received is stored again", extra=self._extra(step))
+
+    def _extra(self, action: str, **more: str) -> dict[str, str]:
+        return {"action": action, "signal": self._signal.name, **more}

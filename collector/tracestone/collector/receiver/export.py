@@ -4,21 +4,21 @@ The contract, tested by name:
 
 - `export` returns only after the accepted bytes are durable in the write-ahead log (C1). Whatever goes wrong before
   raises, and then nothing of the request may be taken as stored.
-- A span that OTLP calls invalid is left out and counted; the rest is taken (C3).
+- What OTLP calls invalid is left out and counted; the rest is taken (C3).
 - When the log is full or its disk fails, `Unavailable` says when to try again (C4).
-- A request without spans is a success and writes nothing.
+- A request without items is a success and writes nothing.
 
 Both transports call this and nothing else, so they cannot disagree.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.pieces import Limits
+from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.writer import Writer
-from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
 from tracestone.schema.errors import Invalid
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -30,44 +30,55 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Accepted:
-    """What was taken, and how many spans were refused with the reason for the first."""
+    """What was taken, and how many items were refused with the reason for the first."""
 
-    spans: int
+    items: int
     rejected: int
     reason: str
 
 
-class Exporter:
-    """Takes serialised trace requests into the write-ahead log."""
+@dataclass
+class Work:
+    """What the exporters of all signals share: how much of it may go on at once."""
 
-    def __init__(self, log: Writer, experiments: ExperimentStore, *, limits: Limits, budget: Budget) -> None:
+    budget: Budget
+    threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
+
+
+class Exporter:
+    """Takes serialised requests of one signal into its write-ahead log."""
+
+    def __init__(
+        self, signal: Signal, log: Writer, experiments: ExperimentStore, *, limits: Limits, work: Work
+    ) -> None:
+        self.signal = signal
         self._log = log
         self._experiments = experiments
         self._limits = limits
-        self.budget = budget
-        self._threads = asyncio.Semaphore(_THREADS)
+        self._threads = work.threads
+        self.budget = work.budget
         self._last_received = 0
         self._existing: set[int] = set()
-        self.spans_accepted = 0
-        self.spans_rejected = 0
+        self.items_accepted = 0
+        self.items_rejected = 0
 
     async def export(self, data: bytes, experiment: str | None) -> Accepted:
-        """Takes one ExportTraceServiceRequest; `experiment` is the id the sender's header names, if any.
+        """Takes one request; `experiment` is the id the sender's header names, if any.
 
         Raises Invalid (not such a request, or no such experiment), TooLarge and Unavailable (try again).
         """
-        admitted = plain(data, self._limits) or await self._on_a_thread(data)
-        if admitted.spans:
+        admitted = plain(self.signal, data, self._limits) or await self._on_a_thread(data)
+        if admitted.items:
             ids = await self._choose(admitted.resources, experiment)
-            ours = Traces(experiment_ids=ids, received_at=self._received_at())
+            ours = self.signal.message(experiment_ids=ids, received_at=self._received_at())
             await self._log.append(admitted.data + ours.SerializeToString())
-        self.spans_accepted += admitted.spans
-        self.spans_rejected += admitted.rejected
-        return Accepted(admitted.spans, admitted.rejected, admitted.reason)
+        self.items_accepted += admitted.items
+        self.items_rejected += admitted.rejected
+        return Accepted(admitted.items, admitted.rejected, admitted.reason)
 
     async def _on_a_thread(self, data: bytes) -> Admitted:
         async with self._threads:
-            return await asyncio.to_thread(admit, data, self._limits)
+            return await asyncio.to_thread(admit, self.signal, data, self._limits)
 
     async def _choose(self, resources: tuple[dict[str, str], ...], experiment: str | None) -> list[int]:
         if experiment is not None:
@@ -94,6 +105,6 @@ class Exporter:
         return number
 
     def _received_at(self) -> int:
-        """Now, never twice the same and never back: it decides which version of a span is the later one."""
+        """Now, never twice the same and never back: it decides which version of an item is the later one."""
         self._last_received = max(clock.now_ns(), self._last_received + 1)
         return self._last_received

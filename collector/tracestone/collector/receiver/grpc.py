@@ -4,6 +4,8 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,7 +17,6 @@ from tracestone.schema.errors import StartRefused, TracestoneError
 logger = logging.getLogger(__name__)
 
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"
-_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _OPTIONS = (
     # Exporters and Collectors keep connections open with pings that grpc's defaults punish.
     ("grpc.keepalive_permit_without_calls", 1),
@@ -32,8 +33,7 @@ _MAX_CALLS = 2000
 class GrpcReceiver:
     """The gRPC server. Its messages stay bytes, so that a bad one is answered by us and not by grpc's own error."""
 
-    def __init__(self, exporter: Exporter, *, host: str, port: int, max_request_bytes: int) -> None:
-        self._exporter = exporter
+    def __init__(self, exporters: Iterable[Exporter], *, host: str, port: int, max_request_bytes: int) -> None:
         self._host = host
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._server = grpc.aio.server(
@@ -41,8 +41,7 @@ class GrpcReceiver:
             compression=grpc.Compression.NoCompression,
             maximum_concurrent_rpcs=_MAX_CALLS,
         )
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
-        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler})])
+        self._server.add_generic_rpc_handlers([_service(exporter) for exporter in exporters])
         self.port = port
         self.running = False
 
@@ -64,17 +63,23 @@ class GrpcReceiver:
         self.running = False
         await self._server.stop(grace)
 
-    async def _export(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        try:
-            with self._exporter.budget.request() as held:
-                held.take(len(data))
-                return status.response(await self._exporter.export(data, _experiment(context)))
-        except TracestoneError as error:
-            outcome = status.failure(error)
-        except Exception as error:
-            logger.exception("a trace request failed", extra={"action": "export"})
-            outcome = status.failure(error)
-        await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
+
+def _service(exporter: Exporter) -> grpc.GenericRpcHandler:
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(partial(_export, exporter))
+    return grpc.method_handlers_generic_handler(exporter.signal.service, {"Export": handler})
+
+
+async def _export(exporter: Exporter, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    try:
+        with exporter.budget.request() as held:
+            held.take(len(data))
+            return status.response(exporter.signal, await exporter.export(data, _experiment(context)))
+    except TracestoneError as error:
+        outcome = status.failure(error)
+    except Exception as error:
+        logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
+        outcome = status.failure(error)
+    await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
 
 
 def _problem(host: str, port: int) -> str:

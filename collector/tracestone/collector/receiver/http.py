@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -19,32 +21,35 @@ PROTOBUF = "application/x-protobuf"
 
 
 class HttpReceiver:
-    """The handler of `POST /v1/traces`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
+    """The handlers of `POST /v1/<signal>`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
 
-    def __init__(self, exporter: Exporter, *, max_request_bytes: int, body_seconds: float) -> None:
-        self._exporter = exporter
+    def __init__(self, exporters: Iterable[Exporter], *, max_request_bytes: int, body_seconds: float) -> None:
+        self._exporters = tuple(exporters)
         self._body_seconds = body_seconds
         self._limit = max_request_bytes
 
     def routes(self) -> list[Route]:
         """The OTLP paths."""
-        return [Route("/v1/traces", self._traces, methods=["POST"])]
+        return [
+            Route(f"/v1/{exporter.signal.name}", partial(self._export, exporter), methods=["POST"])
+            for exporter in self._exporters
+        ]
 
-    async def _traces(self, request: Request) -> Response:
+    async def _export(self, exporter: Exporter, request: Request) -> Response:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != PROTOBUF:
             return PlainTextResponse(f"Content-Type must be {PROTOBUF}.\n", status_code=415)
         try:
-            with self._exporter.budget.request() as held:
+            with exporter.budget.request() as held:
                 data = await self._body(request, held)
-                accepted = await self._exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
-            return Response(status.response(accepted), media_type=PROTOBUF)
+                accepted = await exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
+            return Response(status.response(exporter.signal, accepted), media_type=PROTOBUF)
         except ClientDisconnect:
             return Response(status_code=400)
         except TracestoneError as error:
             outcome = status.failure(error)
         except Exception as error:
-            logger.exception("a trace request failed", extra={"action": "export"})
+            logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
             outcome = status.failure(error)
         return Response(
             outcome.status.SerializeToString(),

@@ -1,29 +1,23 @@
-"""A request's bytes as a message: at C speed when every span is plain, span by span when one is not.
+"""A request's bytes as a message: at C speed when every item is plain, item by item when one is not.
 
-`parsed` answers the common request with one run of the C parser. `taken_apart` is for the others: it finds the spans
+`parsed` answers the common request with one run of the C parser. `taken_apart` is for the others: it finds the items
 that do not parse, and puts nested values (and anything a sender wrote into field numbers that are ours) in order.
 """
 
-from typing import cast
+from typing import Any
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from tracestone.collector.receiver import nested
-from tracestone.protos.ingest.v1 import traces_pb2
+from tracestone.collector.signals.signal import Signal
 from tracestone.protos.ingest.v1.envelope_pb2 import Envelope, ResourceEnvelope, ScopeEnvelope
-from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.errors import Invalid
 
 
-def parsed(data: bytes) -> Traces | None:
+def parsed(signal: Signal, data: bytes) -> Any | None:
     """The request, when its bytes can be stored as they are; None when `taken_apart` must look at it."""
     try:
-        request = _Incoming.FromString(data)
+        request = signal.incoming.FromString(data)
     except DecodeError:
         return None
     if not request.IsInitialized() or request.experiment_ids or request.received_at:
@@ -31,60 +25,67 @@ def parsed(data: bytes) -> Traces | None:
     return request
 
 
-def taken_apart(data: bytes, max_nesting: int, first: int) -> tuple[Traces, int, str]:
-    """The request without the spans that cannot be parsed, their number, and what is wrong with the first.
+def taken_apart(signal: Signal, data: bytes, max_nesting: int, first: int) -> tuple[Any, int, str]:
+    """The request without the items that cannot be parsed, their number, and what is wrong with the first.
 
-    `first` is the number of its first span in the scope as it was sent.
+    `first` is the number of its first item in the scope as it was sent.
     Raises Invalid when the bytes are no request at all.
     """
     try:
         envelope = Envelope.FromString(data)
     except DecodeError as error:
-        raise Invalid("", f"The body is not an ExportTraceServiceRequest in protobuf: {_plain(error)}.") from error
-    request = ExportTraceServiceRequest()
+        raise not_a_request(signal, _plain(error)) from error
+    request = signal.request()
     rejected = 0
     reason = ""
-    for raw in envelope.resource_spans:
-        resource, lost, why = _resource(raw, first)
-        request.resource_spans.append(resource)
+    for raw in envelope.resources:
+        lost, why = _resource(signal, raw, signal.resources(request).add(), first)
         rejected += lost
         reason = reason or why
     request.DiscardUnknownFields()
-    return nested.rewritten(request, max_nesting), rejected, reason
+    return nested.rewritten(signal, request, max_nesting), rejected, reason
 
 
-def _resource(raw: ResourceEnvelope, first: int) -> tuple[ResourceSpans, int, str]:
-    scopes = list(raw.scope_spans)
+def not_a_request(signal: Signal, reason: str) -> Invalid:
+    """The refusal of a body that is something else."""
+    return Invalid("", f"The body is not an {signal.request.DESCRIPTOR.name} in protobuf: {reason}.")
+
+
+def _resource(signal: Signal, raw: ResourceEnvelope, resource: Any, first: int) -> tuple[int, str]:
+    scopes = list(raw.scopes)
     head = ResourceEnvelope.FromString(raw.SerializeToString())
-    head.ClearField("scope_spans")
+    head.ClearField("scopes")
     try:
-        resource = ResourceSpans.FromString(head.SerializeToString())
+        resource.ParseFromString(head.SerializeToString())
     except DecodeError as error:
-        return ResourceSpans(), sum(len(scope.spans) for scope in scopes), f"resource: {_plain(error)}"
+        resource.Clear()
+        return sum(len(scope.items) for scope in scopes), f"resource: {_plain(error)}"
     rejected = 0
     reason = ""
     for each in scopes:
-        scope, lost, why = _scope(each, first)
-        resource.scope_spans.append(scope)
+        lost, why = _scope(signal, each, signal.scopes(resource).add(), first)
         rejected += lost
         reason = reason or why
-    return resource, rejected, reason
+    return rejected, reason
 
 
-def _scope(raw: ScopeEnvelope, first: int) -> tuple[ScopeSpans, int, str]:
+def _scope(signal: Signal, raw: ScopeEnvelope, scope: Any, first: int) -> tuple[int, str]:
     head = ScopeEnvelope.FromString(raw.SerializeToString())
-    head.ClearField("spans")
+    head.ClearField("items")
     try:
-        scope = ScopeSpans.FromString(head.SerializeToString())
+        scope.ParseFromString(head.SerializeToString())
     except DecodeError as error:
-        return ScopeSpans(), len(raw.spans), f"scope: {_plain(error)}"
+        scope.Clear()
+        return len(raw.items), f"scope: {_plain(error)}"
+    items = signal.items(scope)
     reason = ""
-    for number, data in enumerate(raw.spans, start=first):
+    for number, data in enumerate(raw.items, start=first):
         try:
-            scope.spans.append(Span.FromString(data))
+            items.add().ParseFromString(data)
         except DecodeError as error:
-            reason = reason or f"span {number} of its scope: {_plain(error)}"
-    return scope, len(raw.spans) - len(scope.spans), reason
+            del items[-1]
+            reason = reason or f"{signal.item} {number} of its scope: {_plain(error)}"
+    return len(raw.items) - len(items), reason
 
 
 def _plain(error: DecodeError) -> str:
@@ -92,20 +93,3 @@ def _plain(error: DecodeError) -> str:
     if "UTF-8" in str(error):
         return "a text is not UTF-8"
     return "the protobuf is corrupt, cut short, or holds values nested too deep"
-
-
-def _as_sent() -> type[Traces]:
-    """The class of what the log stores, except that a value in our own `json_value` is refused like a nested one."""
-    file = FileDescriptorProto()
-    traces_pb2.DESCRIPTOR.CopyToProto(file)
-    for message in file.message_type:
-        for field in message.field:
-            if field.name == "json_value":
-                field.type = FieldDescriptorProto.TYPE_MESSAGE
-                field.type_name = f".{file.package}.Nested"
-    pool = DescriptorPool()
-    pool.Add(file)
-    return cast(type[Traces], GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.Traces")))
-
-
-_Incoming = _as_sent()

@@ -11,53 +11,25 @@ import json
 import math
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from tracestone.collector.receiver.pieces import delimited
-from tracestone.protos.ingest.v1.traces_pb2 import Traces
+from tracestone.collector.signals.signal import Signal
 
 _TOO_DEEP = "[nested too deep]"
 
 
-def rewritten(request: ExportTraceServiceRequest, max_nesting: int) -> Traces:
-    """The request with every nested value as JSON text. A value deeper than `max_nesting` is cut there, visibly."""
-    found: list[AnyValue] = []
-    for resource in request.resource_spans:
-        found.extend(_in_arrays_allowed(resource.resource.attributes))
-        for scope in resource.scope_spans:
-            found.extend(_in_flat(scope.scope.attributes))
-            for span in scope.spans:
-                found.extend(_in_arrays_allowed(span.attributes))
-                for event in span.events:
-                    found.extend(_in_flat(event.attributes))
-                for link in span.links:
-                    found.extend(_in_flat(link.attributes))
+def rewritten(signal: Signal, request: Any, max_nesting: int) -> Any:
+    """A request of OTLP's own class with every nested value as JSON text, as the class of what the log stores.
+
+    A value deeper than `max_nesting` is cut there, visibly.
+    """
+    found = list(signal.nested(request))
     texts = [json.dumps(_plain(value, max_nesting), ensure_ascii=False, separators=(",", ":")) for value in found]
     for value, text in zip(found, texts, strict=True):
         # The number of `AnyValue.json_value`, which OTLP's own class keeps as unknown.
         value.ParseFromString(delimited(100, text.encode()))
-    return Traces.FromString(request.SerializeToString())
-
-
-def _in_arrays_allowed(attributes: Any) -> list[AnyValue]:
-    return [
-        pair.value
-        for pair in attributes
-        if pair.value.HasField("kvlist_value")
-        or (
-            pair.value.HasField("array_value")
-            and any(
-                item.HasField("kvlist_value") or item.HasField("array_value") for item in pair.value.array_value.values
-            )
-        )
-    ]
-
-
-def _in_flat(attributes: Any) -> list[AnyValue]:
-    return [
-        pair.value for pair in attributes if pair.value.HasField("kvlist_value") or pair.value.HasField("array_value")
-    ]
+    return signal.message.FromString(request.SerializeToString())
 
 
 def _plain(value: AnyValue, depth: int) -> Any:

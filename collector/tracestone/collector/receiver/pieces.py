@@ -1,35 +1,31 @@
-"""A request cut into small requests along its spans, before anything of it is made into objects.
+"""A request cut into small requests along its items, before anything of it is made into objects.
 
 Two bytes of protobuf can make an object of fifty, so what a body may become is bounded here, on its bytes: the
-resources, scopes and spans of a request, the attributes of a resource or scope, and the values of a span so large that
-it is a piece of its own. Every piece is small enough that no other request waits long for it.
+resources, scopes and items (spans, log records, metrics) of a request, the attributes of a resource or scope, and the
+values of an item so large that it is a piece of its own. Every piece is small enough that no other request waits long
+for it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tracestone.schema.errors import Invalid, TooLarge
+from tracestone.collector.signals.signal import Signal, Tree
+from tracestone.schema.errors import TooLarge
 
 PIECE_BYTES = 512 * 1024
 # A resource's and a scope's own fields are repeated in every piece of it.
 MAX_HEAD_BYTES = 1024 * 1024
 _HEADS_PER_PIECE = 4
-MAX_SPAN_VALUES = 500_000
+MAX_ITEM_VALUES = 500_000
 _DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
-# The message fields of a span, by message: field number and what is in it.
-_MESSAGES: dict[str, dict[int, str]] = {
-    "span": {9: "pair", 11: "event", 13: "link"},
-    "event": {3: "pair"},
-    "link": {4: "pair"},
-    "pair": {2: "value"},
-    "value": {5: "array", 6: "list"},
-    "array": {1: "value"},
-    "list": {1: "pair"},
-}
 
 _Field = tuple[int, int, int, int]  # number (0 unless length-delimited), start, start of the value, end
+
+
+class Corrupt(Exception):
+    """The bytes are not a protobuf message that OTLP could hold."""
 
 
 class _Place(NamedTuple):
@@ -46,16 +42,19 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold. `groups` bounds its resources, and its scopes; `nesting` is levels of a value."""
+    """What one request may hold. `groups` bounds its resources, and its scopes; `nesting` is levels of a value.
+
+    `items` bounds its spans, its log records, or its metrics' data points.
+    """
 
     nesting: int = 32
     groups: int = 10_000
-    spans: int = 200_000
+    items: int = 200_000
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Spans of one scope, as a request of their own; `first` is the number of the first in its scope, from 1."""
+    """Items of one scope, as a request of their own; `first` is the number of the first in its scope, from 1."""
 
     resource: int
     data: bytes
@@ -64,23 +63,23 @@ class Piece:
 
 @dataclass
 class Pieces:
-    """A request in pieces. `exact` when every resource has spans and nothing but resources was sent."""
+    """A request in pieces. `exact` when every resource has items and nothing but resources was sent."""
 
     pieces: list[Piece] = field(default_factory=list)
     exact: bool = True
     rejected: int = 0
     reason: str = ""
 
-    def reject(self, spans: int, reason: str) -> None:
-        """Counts spans that are left out."""
-        self.rejected += spans
+    def reject(self, items: int, reason: str) -> None:
+        """Counts items that are left out."""
+        self.rejected += items
         self.reason = self.reason or reason
 
 
-def cut(data: bytes, limits: Limits) -> Pieces:
-    """Cuts a serialised ExportTraceServiceRequest. Raises Invalid when it is not one, TooLarge over a limit."""
+def cut(signal: Signal, data: bytes, limits: Limits) -> Pieces:
+    """Cuts a serialised request. Raises Corrupt when it is not one, TooLarge over a limit."""
     found = Pieces()
-    scopes = spans = resources = 0
+    scopes = items = resources = 0
     for number, _, start, end in _fields(data, 0, len(data)):
         if number != 1:
             found.exact = False
@@ -89,16 +88,24 @@ def cut(data: bytes, limits: Limits) -> Pieces:
         _bound(resources, limits.groups, "resources")
         head, inner = _parts(data, start, end, limits.groups - scopes, "scopes")
         scopes += len(inner)
-        before = spans
+        before = items
         for scope in inner:
-            scope_head, places = _parts(data, scope.value, scope.end, limits.spans - spans, "spans")
-            spans += len(places)
-            _cut_scope(data, found, resources, head, scope_head, places)
-        found.exact = found.exact and spans > before
+            scope_head, places = _parts(data, scope.value, scope.end, limits.items - items, f"{signal.item}s")
+            items += len(places)
+            _cut_scope(signal, data, found, resources, head, scope_head, places)
+        found.exact = found.exact and items > before
     return found
 
 
-def _cut_scope(data: bytes, found: Pieces, resource: int, head: bytes, scope_head: bytes, places: list[_Place]) -> None:
+def _cut_scope(
+    signal: Signal,
+    data: bytes,
+    found: Pieces,
+    resource: int,
+    head: bytes,
+    scope_head: bytes,
+    places: list[_Place],
+) -> None:
     if max(len(head), len(scope_head)) > MAX_HEAD_BYTES:
         found.reject(len(places), f"the attributes of a resource or scope have more than {MAX_HEAD_BYTES} bytes")
         return
@@ -109,12 +116,12 @@ def _cut_scope(data: bytes, found: Pieces, resource: int, head: bytes, scope_hea
         while at < len(places) and (at == first or size + places[at].size <= limit):
             size += places[at].size
             at += 1
-        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(data, places[first]):
-            found.reject(1, f"span {first + 1} of its scope holds more than {MAX_SPAN_VALUES} values")
+        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(signal.tree, data, places[first]):
+            found.reject(1, f"{signal.item} {first + 1} of its scope holds more than {MAX_ITEM_VALUES} values")
             continue
-        spans = [data[place.start : place.end] for place in places[first:at]]
+        items = [data[place.start : place.end] for place in places[first:at]]
         scope_size = len(scope_head) + size
-        inner = b"".join((head, _opened(2, scope_size), scope_head, *spans))
+        inner = b"".join((head, _opened(2, scope_size), scope_head, *items))
         found.pieces.append(Piece(resource, _opened(1, len(inner)) + inner, first + 1))
 
 
@@ -136,20 +143,20 @@ def _bound(count: int, limit: int, what: str) -> None:
         raise TooLarge(f"The request has too many {what}; send it in smaller parts.")
 
 
-def _has_few_values(data: bytes, span: _Place) -> bool:
+def _has_few_values(tree: Tree, data: bytes, item: _Place) -> bool:
     count = 0
-    waiting = [("span", span.value, span.end)]
+    waiting = [("item", item.value, item.end)]
     while waiting:
         kind, start, end = waiting.pop()
-        messages = _MESSAGES[kind]
+        messages = tree[kind]
         try:
             for number, _, value, after in _fields(data, start, end):
                 count += 1
-                if count > MAX_SPAN_VALUES:
+                if count > MAX_ITEM_VALUES:
                     return False
                 if number in messages:
                     waiting.append((messages[number], value, after))
-        except Invalid:
+        except Corrupt:
             return True  # the parser stops there too, and says so
     return True
 
@@ -159,7 +166,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:
         start = at
         tag, at = _varint(data, at, end)
         if tag < 8:
-            raise _corrupt()
+            raise Corrupt
         wire = tag & 7
         if wire == _DELIMITED:
             size, value = _varint(data, at, end)
@@ -172,7 +179,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:
             else:
                 at += _FIXED.get(wire, end)  # groups were given up before OTLP began
         if at > end:
-            raise _corrupt()
+            raise Corrupt
         yield number, start, value, at
 
 
@@ -187,12 +194,7 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
         shift += 7
-    raise _corrupt()
-
-
-def _corrupt() -> Invalid:
-    reason = "The body is not an ExportTraceServiceRequest in protobuf: the protobuf is corrupt or cut short."
-    return Invalid("", reason)
+    raise Corrupt
 
 
 def delimited(number: int, value: bytes) -> bytes:

@@ -19,9 +19,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tracestone.collector.receiver.export import Accepted
+from tracestone.collector.signals.signal import Signal
 from tracestone.schema.errors import Invalid, Rejected, TooLarge, Unauthenticated, Unavailable
 
 _MAX_MESSAGE = 2000
@@ -54,16 +54,16 @@ def failure(error: Exception) -> Failure:
     return _retryable("The request could not be taken; try again.", _UNFORESEEN_RETRY_SECONDS)
 
 
-def response(accepted: Accepted) -> bytes:
-    """A serialised ExportTraceServiceResponse; empty on full success, as OTLP demands."""
-    if not accepted.rejected:
+def response(signal: Signal, accepted: Accepted) -> bytes:
+    """A serialised Export…ServiceResponse; empty on full success, as OTLP demands."""
+    if not accepted.rejected and not accepted.reason:
         return b""
-    answer = ExportTraceServiceResponse()
-    answer.partial_success.rejected_spans = accepted.rejected
-    answer.partial_success.error_message = f"{accepted.rejected} invalid span(s) left out; {accepted.reason}"[
-        :_MAX_MESSAGE
-    ]
-    return answer.SerializeToString()
+    answer = signal.response()
+    setattr(answer.partial_success, signal.rejected, accepted.rejected)
+    left_out = f"{accepted.rejected} invalid {signal.counted} left out; " if accepted.rejected else ""
+    answer.partial_success.error_message = f"{left_out}{accepted.reason}"[:_MAX_MESSAGE]
+    data: bytes = answer.SerializeToString()
+    return data
 
 
 def trailing_metadata(outcome: Failure) -> tuple[tuple[str, bytes], ...]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tracestone/protos/ingest/v1/envelope.proto\x12\x1btracestone.protos.ingest.v1\"Q\n\x08\x45nvelope\x12\x45\n\x0eresource_spans\x18\x01 \x03(\x0b\x32-.tracestone.protos.ingest.v1.ResourceEnvelope\"S\n\x10ResourceEnvelope\x12?\n\x0bscope_spans\x18\x02 \x03(\x0b\x32*.tracestone.protos.ingest.v1.ScopeEnvelope\"\x1e\n\rScopeEnvelope\x12\r\n\x05spans\x18\x02 \x03(\x0c\x42\x05\x92\x03\x02\x08\x02\x62\x08\x65\x64itionsp\xe8\x07')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tracestone/protos/ingest/v1/envelope.proto\x12\x1btracestone.protos.ingest.v1\"L\n\x08\x45nvelope\x12@\n\tresources\x18\x01 \x03(\x0b\x32-.tracestone.protos.ingest.v1.ResourceEnvelope\"N\n\x10ResourceEnvelope\x12:\n\x06scopes\x18\x02 \x03(\x0b\x32*.tracestone.protos.ingest.v1.ScopeEnvelope\"\x1e\n\rScopeEnvelope\x12\r\n\x05items\x18\x02 \x03(\x0c\x42\x05\x92\x03\x02\x08\x02\x62\x08\x65\x64itionsp\xe8\x07')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\222\003\002\010\002'
   _globals['_ENVELOPE']._serialized_start=75
-  _globals['_ENVELOPE']._serialized_end=156
-  _globals['_RESOURCEENVELOPE']._serialized_start=158
-  _globals['_RESOURCEENVELOPE']._serialized_end=241
-  _globals['_SCOPEENVELOPE']._serialized_start=243
-  _globals['_SCOPEENVELOPE']._serialized_end=273
+  _globals['_ENVELOPE']._serialized_end=151
+  _globals['_RESOURCEENVELOPE']._serialized_start=153
+  _globals['_RESOURCEENVELOPE']._serialized_end=231
+  _globals['_SCOPEENVELOPE']._serialized_start=233
+  _globals['_SCOPEENVELOPE']._serialized_end=263
 # @@protoc_insertion_point(module_scope)

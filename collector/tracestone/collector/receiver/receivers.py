@@ -1,0 +1,42 @@
+"""The receivers of all signals over given logs: what one process needs to take telemetry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tracestone.collector.receiver.budget import Budget
+from tracestone.collector.receiver.export import Exporter, Work
+from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.http import HttpReceiver
+from tracestone.collector.receiver.pieces import Limits
+from tracestone.collector.signals.known import SIGNALS
+from tracestone.collector.wal.writer import Writer
+from tracestone.schema.settings import Settings
+from tracestone.schema.stores.experiments import ExperimentStore
+
+
+@dataclass(frozen=True)
+class Receivers:
+    """Both transports, not started; `exporters` are what they call, one a signal."""
+
+    exporters: tuple[Exporter, ...]
+    http: HttpReceiver
+    grpc: GrpcReceiver
+
+
+def receivers(settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore) -> Receivers:
+    """The receivers that write to these logs, one by each signal's name."""
+    limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
+    work = Work(Budget(settings.max_body_bytes))
+    exporters = tuple(
+        Exporter(signal, writers[signal.name], experiments, limits=limits, work=work) for signal in SIGNALS
+    )
+    return Receivers(
+        exporters,
+        HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes, body_seconds=settings.max_body_seconds),
+        GrpcReceiver(
+            exporters,
+            host=settings.host,
+            port=settings.otlp_grpc_port,
+            max_request_bytes=settings.max_request_bytes,
+        ),
+    )

@@ -1,0 +1,6 @@
+"""All signals there are."""
+
+from tracestone.collector.signals.signal import Signal
+from tracestone.collector.signals.traces import TRACES
+
+SIGNALS: tuple[Signal, ...] = (TRACES,)

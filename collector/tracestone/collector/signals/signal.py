@@ -1,0 +1,101 @@
+"""One kind of telemetry, as the receiver and the loader have to know it.
+
+Requests of all kinds are built alike: resources, in them scopes, in them items (spans, log records, metrics), under the
+same field numbers. So one receiver and one loader serve them all, and what differs is a `Signal`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+Part = Callable[[Any], Any]
+# The message fields of an item, by message: field number and what is in it.
+Tree = Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """One kind of telemetry. `resources`, `scopes` and `items` take the repeated field out of the message above it."""
+
+    name: str
+    """Of the log's folder and of the path: traces, logs, metrics."""
+    log_share: float
+    """Of `wal_max_bytes`, how much is this signal's."""
+    item: str
+    """What a person calls one of them."""
+    counted: str
+    """What OTLP counts in a partial success: spans, log records, data points."""
+    service: str
+    """The gRPC service, whose one method is Export."""
+    message: type[Any]
+    """The class of what the log stores and ClickHouse reads."""
+    incoming: type[Any]
+    """The same, but it refuses what a sender may not write (`as_sent`)."""
+    request: type[Any]
+    """OTLP's own class of a request."""
+    response: type[Any]
+    """OTLP's own class of the answer."""
+    rejected: str
+    """The field of `response.partial_success` with the number of what was left out."""
+    resources: Part
+    scopes: Part
+    items: Part
+    count: Callable[[Any], int | None]
+    """How much the items of a scope count for; None when one is invalid."""
+    weight: Callable[[Any], int]
+    """How much one item counts for, valid or not."""
+    problem: Callable[[Any], str]
+    """What is invalid about an item, "" if nothing is."""
+    nested: Callable[[Any], Iterator[AnyValue]]
+    """The values of a request (of OTLP's own class) that have to be stored as JSON text."""
+    tree: Tree
+    """The message fields of an item, whose own name in it is `item`; see `pieces`."""
+
+    def all_items(self, message: Any) -> Iterator[Any]:
+        """Every item of a message, in order."""
+        for resource in self.resources(message):
+            for scope in self.scopes(resource):
+                yield from self.items(scope)
+
+
+def as_sent(message: type[Any]) -> type[Any]:
+    """The class of what the log stores, except that a value in our own `json_value` is refused like a nested one."""
+    file = FileDescriptorProto()
+    message.DESCRIPTOR.file.CopyToProto(file)
+    for each in file.message_type:
+        for field in each.field:
+            if field.name == "json_value":
+                field.type = FieldDescriptorProto.TYPE_MESSAGE
+                field.type_name = f".{file.package}.Nested"
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName(message.DESCRIPTOR.full_name))
+
+
+def nested_in(attributes: Iterable[Any]) -> Iterator[AnyValue]:
+    """The values of attributes that are more than a scalar or an array of scalars."""
+    for pair in attributes:
+        value = pair.value
+        if value.HasField("kvlist_value"):
+            yield value
+        elif value.HasField("array_value"):
+            items = value.array_value.values
+            if any(item.HasField("kvlist_value") or item.HasField("array_value") for item in items):
+                yield value
+
+
+def composite_in(attributes: Iterable[Any]) -> Iterator[AnyValue]:
+    """The values of attributes that are more than a scalar, for places where arrays have no columns."""
+    for pair in attributes:
+        if is_composite(pair.value):
+            yield pair.value
+
+
+def is_composite(value: AnyValue) -> bool:
+    """Whether a value holds values."""
+    return value.HasField("kvlist_value") or value.HasField("array_value")
