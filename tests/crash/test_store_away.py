@@ -269,7 +269,7 @@ async def test_a_refresh_that_waited_too_long_begins_with_the_insert(
     pool: Pool, picky: PickyColumnar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loader, "_NOTES_SECONDS", 1.0)
-    expired = "traces waited too long for being computed"
+    expired = "batches waited too long for what follows them"
     picky.refuses_statement = lambda sql, parameters: 252 if "shares" in parameters else None
     async with running(pool, picky, tmp_path) as here:
         senders = Senders(Here(here), count=2)

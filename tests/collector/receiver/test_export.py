@@ -25,12 +25,8 @@ from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
-<<<<<<< HEAD
-from tracestone.collector.wal.log import Log
-=======
 from tracestone.collector.signals.traces import TRACES
-from tracestone.collector.wal.recovery import Log
->>>>>>> 5a6bc08 (Let one receiver and one loader serve any signal, each with a log of its own)
+from tracestone.collector.wal.log import Log
 from tracestone.collector.web import otlp_app
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
