@@ -171,7 +171,7 @@ class Collector:
                 segment_bytes=settings.wal_segment_bytes,
             )
             turn = turns.of_spans if signal.name == "traces" else turns.of_others
-            pipeline = Pipeline(signal, log, destinations[signal.name], dead_letters, turn, settings)
+            pipeline = Pipeline(signal, log, [], destinations[signal.name], dead_letters, turn, settings)
             self._stack.push_async_callback(pipeline.stop)
             pipeline.start()
             self._pipelines.append(pipeline)

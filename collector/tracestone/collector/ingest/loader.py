@@ -1,4 +1,4 @@
-"""From a write-ahead log into ClickHouse.
+"""From the write-ahead logs of a signal into ClickHouse.
 
     reader.next ─▶ insert ─▶ what follows it (for spans: refresh of the touched traces) ─▶ reader.acknowledge
 
@@ -29,7 +29,8 @@ from tracestone.collector.ingest.turns import INSERTS_AT_ONCE
 from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES
 from tracestone.collector.wal.frames import varint
-from tracestone.collector.wal.reader import Batch, Reader
+from tracestone.collector.wal.joined import JoinedReader
+from tracestone.collector.wal.reader import Batch
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.errors import Unavailable
@@ -54,7 +55,6 @@ class _NotesExpired(Exception):
 class LoaderState:
     """For /health. `error` is empty while all is well."""
 
-    visible_end: int = 0
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -81,17 +81,16 @@ class _Refused:
 
 
 class Loader:
-    """The one task that moves a log into ClickHouse."""
+    """The one task that moves the logs of a signal into ClickHouse."""
 
     def __init__(
         self,
         signal: Signal,
-        reader: Reader,
+        reader: JoinedReader,
         destination: Destination,
         dead_letters: DeadLetters,
         *,
         turn: Callable[[], AbstractAsyncContextManager[None]],
-        log_id: str,
         batch_max_bytes: int,
         batch_max_age: float,
     ) -> None:
@@ -100,10 +99,9 @@ class Loader:
         self._destination = destination
         self._isolate = Isolate(signal)
         self._dead_letters = dead_letters
-        self._log_id = log_id
         self._max_bytes = batch_max_bytes
         self._max_age = batch_max_age
-        self.state = LoaderState(visible_end=reader.acknowledged)
+        self.state = LoaderState()
         self._moved = asyncio.Condition()
         self._slots = asyncio.Semaphore(_MAX_UNFOLLOWED)
         self._turn = turn
@@ -134,14 +132,14 @@ class Loader:
             self._inserts = asyncio.Semaphore(INSERTS_AT_ONCE)
             self._unfollowed = []
 
-    async def visible(self, position: int, within: float) -> bool:
-        """Waits until everything up to a log position can be queried; False when it took longer (C12)."""
-        if self.state.visible_end >= position:
+    async def visible(self, reached: Callable[[], bool], within: float) -> bool:
+        """Waits until the logs are acknowledged as far as `reached` asks; False when it took longer (C12)."""
+        if reached():
             return True
         self._urgent += 1
         try:
             async with asyncio.timeout(within), self._moved:
-                await self._moved.wait_for(lambda: self.state.visible_end >= position)
+                await self._moved.wait_for(reached)
             return True
         except TimeoutError:
             return False
@@ -159,12 +157,11 @@ class Loader:
                 inserting.put_nowait(tasks.create_task(self._insert_batch(batch), name="loader-batch"))
 
     async def _insert_batch(self, batch: Batch) -> _Inserted:
-        name = f"{self._log_id}/{batch.first}-{batch.end}"
         try:
-            await self._insert(name, batch.payload)
+            await self._insert(batch.name, batch.payload)
         finally:
             self._inserts.release()
-        return _Inserted(name, batch.end, clock.monotonic())
+        return _Inserted(batch.name, batch.end, clock.monotonic())
 
     async def _pass_on(self, inserting: asyncio.Queue[asyncio.Task[_Inserted]]) -> None:
         """Hands inserted batches on in the log's order, whichever was done first."""
@@ -276,7 +273,6 @@ class Loader:
         for _ in taken:
             self._slots.release()
         async with self._moved:
-            self.state.visible_end = taken[-1].end
             self._moved.notify_all()
 
     async def _follow(self, taken: list[_Inserted]) -> None:

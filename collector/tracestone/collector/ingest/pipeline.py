@@ -1,24 +1,29 @@
-"""The way of one signal in a process: its write-ahead log and the loader that empties it."""
+"""The way of one signal in a process: its write-ahead logs and the loader that empties them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.loader import Loader
 from tracestone.collector.signals.signal import Signal
-from tracestone.collector.wal.log import Log
+from tracestone.collector.wal.joined import JoinedReader
+from tracestone.collector.wal.log import HalfLog, Log
 from tracestone.schema.settings import Settings
 
 
 class Pipeline:
-    """A signal's log and loader, between `start` and `stop`. The log is given open, and closed at `stop`."""
+    """A signal's logs and loader, between `start` and `stop`.
+
+    `log`, which this process writes, is given open and closed at `stop`. `others` have writers, and owners, elsewhere.
+    """
 
     def __init__(
         self,
         signal: Signal,
         log: Log,
+        others: Sequence[HalfLog],
         destination: Destination,
         dead_letters: DeadLetters,
         turn: Callable[[], AbstractAsyncContextManager[None]],
@@ -26,13 +31,13 @@ class Pipeline:
     ) -> None:
         self.signal = signal
         self.log = log
+        self._others = others
         self.loader = Loader(
             signal,
-            log.reader,
+            JoinedReader([log.reader, *(other.reader for other in others)]),
             destination,
             dead_letters,
             turn=turn,
-            log_id=log.log_id,
             batch_max_bytes=settings.batch_max_bytes,
             batch_max_age=settings.batch_max_age_ms / 1000,
         )
@@ -51,11 +56,14 @@ class Pipeline:
 
     async def visible(self, within: float) -> bool:
         """Waits until everything acknowledged so far can be queried; False when it took longer (seconds)."""
-        return await self.loader.visible(self.log.writer.synced, within)
+        asked = [(self.log.reader, self.log.writer.synced)]
+        asked += [(other.reader, other.ledger.words.synced) for other in self._others]
+        return await self.loader.visible(lambda: all(each.acknowledged >= position for each, position in asked), within)
 
     def log_problem(self) -> str:
-        """What is wrong with the log, "" if nothing is."""
-        return self._named(self.log.stats().last_error)
+        """What is wrong with the logs, "" if nothing is."""
+        stats = [self.log.stats(), *(other.stats() for other in self._others)]
+        return self._named("; ".join(sorted({each.last_error for each in stats} - {""})))
 
     def loader_problem(self) -> str:
         """What is wrong with the loader, "" if nothing is."""
