@@ -56,6 +56,19 @@ class Settings(BaseSettings):
         256 * MIB, ge=1024, description="Bytes of all OTLP requests in work; beyond it senders must retry."
     )
     max_body_seconds: int = Field(60, ge=1, description="How long the body of an OTLP/HTTP request may take to arrive.")
+    max_slow_bodies: int = Field(
+        64, ge=1, description="Bodies of OTLP requests that take longer than 2 s and are waited for; further ones go."
+    )
+    max_connections: int = Field(2000, ge=1, description="Connections that each port holds at once.")
+    max_streams: int = Field(100, ge=1, description="Calls that one gRPC connection may have in work at once.")
+    max_header_bytes: int = Field(16 * 1024, ge=1024, description="Headers, or gRPC metadata, of one request.")
+    max_header_seconds: int = Field(
+        10, ge=1, description="How long the headers of a request, or a gRPC connection's first words, may take."
+    )
+    max_idle_seconds: int = Field(120, ge=1, description="How long a connection may be without a request.")
+    max_connection_age_seconds: int = Field(
+        1800, ge=1, description="Age at which a gRPC connection is ended once its calls are, so that clients spread."
+    )
     max_request_groups: int = Field(10_000, ge=1, description="Resources, and scopes, that one OTLP request may hold.")
     max_request_spans: int = Field(
         200_000, ge=1, description="Spans, log records or data points that one OTLP request may hold."

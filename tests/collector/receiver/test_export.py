@@ -20,9 +20,11 @@ from support.disk import SimulatedDisk
 from support.running import grpc_export
 from support.telemetry import export_request, otlp_span
 from support.wal import drain, opened
+from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
@@ -54,11 +56,13 @@ class Setup:
 async def setup(pool: Pool) -> AsyncIterator[Setup]:
     disk = SimulatedDisk()
     log = opened(disk, max_bytes=MAX_WAL, segment_bytes=64 * 1024)
-    exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Budget(BUDGET)))
-    receiver = GrpcReceiver([exporter], host="127.0.0.1", port=0, max_request_bytes=LIMIT)
+    exporter = Exporter(
+        TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Arrivals(Budget(BUDGET), seconds=1))
+    )
+    receiver = GrpcReceiver([exporter], host="127.0.0.1", port=0, limits=GrpcLimits(max_request_bytes=LIMIT))
     await receiver.start()
     try:
-        async with serving(otlp_app(HttpReceiver([exporter], max_request_bytes=LIMIT, body_seconds=1))) as url:
+        async with serving(otlp_app(HttpReceiver([exporter], max_request_bytes=LIMIT))) as url:
             yield Setup(disk, log, exporter, f"127.0.0.1:{receiver.port}", f"{url}/v1/traces")
     finally:
         await receiver.stop(0)
@@ -205,13 +209,13 @@ async def test_what_is_decompressed_counts_and_is_given_back(setup: Setup) -> No
 async def test_a_body_that_does_not_come_is_given_up(setup: Setup) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield _body()
-        await asyncio.sleep(30)
+        await asyncio.sleep(2)
 
     async with httpx.AsyncClient(timeout=20) as http:
         headers = {"content-type": "application/x-protobuf"}
         answer = await http.post(setup.traces_url, content=slow(), headers=headers)
     assert answer.status_code == 503
-    assert "did not arrive within 1 s" in Status.FromString(answer.content).message
+    assert "did not arrive within 1.0 s" in Status.FromString(answer.content).message
     assert setup.exporter.budget.bytes == 0
 
 

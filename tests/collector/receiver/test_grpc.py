@@ -5,9 +5,11 @@ import pytest
 
 from support.running import EXPORT, Running, grpc_export
 from support.telemetry import export_request, otlp_span
+from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
 from tracestone.schema.errors import StartRefused
@@ -61,8 +63,8 @@ async def test_what_is_not_served_is_unimplemented(receiver: Running, path: str)
     ("host", "reason"), [("no-such-host.invalid", "ot known"), ("192.0.2.1", "assign requested address")]
 )
 async def test_an_address_that_is_not_ours_is_not_called_taken(receiver: Running, host: str, reason: str) -> None:
-    exporter = Exporter(TRACES, None, None, limits=Limits(), work=Work(Budget(1)))  # type: ignore[arg-type]
-    server = GrpcReceiver([exporter], host=host, port=0, max_request_bytes=1024)
+    exporter = Exporter(TRACES, None, None, limits=Limits(), work=Work(Arrivals(Budget(1))))  # type: ignore[arg-type]
+    server = GrpcReceiver([exporter], host=host, port=0, limits=GrpcLimits())
     with pytest.raises(StartRefused, match=f"cannot listen on {host}:0: .*{reason}"):
         await server.start()
     assert not server.running

@@ -16,6 +16,7 @@ from support.telemetry import export_request, otlp_span
 from support.wal import drain, opened
 from tracestone.collector.receiver import pieces
 from tracestone.collector.receiver.admission import Admitted, admit, plain
+from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.pieces import Limits, delimited
@@ -177,7 +178,9 @@ def test_limits_count_exactly() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 async def test_others_go_on_while_a_large_request_is_gone_through(pool: Pool, nested: bool) -> None:
     log = opened(SimulatedDisk(), max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024 * 1024)
-    exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Budget(2**30)))
+    exporter = Exporter(
+        TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Arrivals(Budget(2**30)))
+    )
     request = export_request(*(_span(number, 600) for number in range(1, 5001)))
     if nested:
         for span in request.resource_spans[0].scope_spans[0].spans:

@@ -16,7 +16,7 @@ class Budget:
     """The bound, shared by both transports; may be used from any thread."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._lock = threading.Lock()
         self.bytes = 0
 
@@ -28,7 +28,7 @@ class Budget:
         """Counts bytes. Raises Unavailable, and counts nothing, when they are too many."""
         with self._lock:
             # One body alone is always let in: whether it is too large is for the limit of a request to say.
-            if self.bytes and self.bytes + size > self._limit:
+            if self.bytes and self.bytes + size > self.limit:
                 raise Unavailable("Too many requests at once; try again.", retry_after=_RETRY_SECONDS)
             self.bytes += size
 
@@ -51,6 +51,10 @@ class Held:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Holds nothing any more."""
         self._budget.give_back(self._bytes)
         self._bytes = 0
 

@@ -4,17 +4,21 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
+from tracestone.collector.receiver.arrivals import Taking
 from tracestone.collector.receiver.budget import Held
 from tracestone.schema.errors import Invalid, TooLarge
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
+_GZIP = b"\x1f\x8b\x08"
+# The least that zlib makes: two bytes of header and four of checksum around the data.
+_ZLIB_BYTES = 6
 # Below this, decompressing on the event loop is cheaper than a thread.
 _INLINE_BYTES = 512 * 1024
 _CHUNK_BYTES = 256 * 1024
 _MAX_MEMBERS = 2000
 
 
-async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int, held: Held) -> bytes:
+async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int, held: Taking) -> bytes:
     """The whole body, refused with TooLarge as soon as it must be longer than `limit`, Unavailable without room."""
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"The body has {declared} bytes; the limit is {limit}.")
@@ -39,6 +43,23 @@ async def decompress(body: bytes, encoding: str, limit: int, held: Held) -> byte
     if len(body) <= _INLINE_BYTES:
         return _inflate(body, encoding, limit, held)
     return await asyncio.to_thread(_inflate, body, encoding, limit, held)
+
+
+async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
+    """A gRPC message as it was before compression, told by its first bytes. Raises like `decompress`.
+
+    grpc itself would decompress on its own, but a whole message at once, on behalf of everybody who asks, and count
+    none of it. Left to us it does not tell how a message is compressed. But gzip's first bytes begin no protobuf, and
+    what begins like zlib's is taken for it only when its checksum says so.
+    """
+    if data[:3] == _GZIP:
+        return await decompress(data, "gzip", limit, held)
+    if len(data) > _ZLIB_BYTES and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0:
+        try:
+            return await decompress(data, "deflate", limit, held)
+        except Invalid:
+            return data
+    return data
 
 
 def _inflate(body: bytes, encoding: str, limit: int, held: Held) -> bytes:

@@ -15,7 +15,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tracestone.collector.receiver.admission import Admitted, admit, plain
-from tracestone.collector.receiver.budget import Budget
+from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.writer import Writer
@@ -41,7 +41,7 @@ class Accepted:
 class Work:
     """What the exporters of all signals share: how much of it may go on at once."""
 
-    budget: Budget
+    arrivals: Arrivals
     threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
 
 
@@ -56,7 +56,8 @@ class Exporter:
         self._experiments = experiments
         self._limits = limits
         self._threads = work.threads
-        self.budget = work.budget
+        self.arrivals = work.arrivals
+        self.budget = work.arrivals.budget
         self._last_received = 0
         self._existing: set[int] = set()
         self.items_accepted = 0

@@ -10,40 +10,31 @@ from typing import Any
 
 import grpc
 
-from tracestone.collector.receiver import status
+from tracestone.collector.receiver import encoding, status
+from tracestone.collector.receiver.budget import Held
 from tracestone.collector.receiver.export import Exporter
-from tracestone.schema.errors import StartRefused, TracestoneError
+from tracestone.collector.receiver.grpc_limits import GrpcLimits
+from tracestone.schema.errors import Invalid, StartRefused, TracestoneError, Unavailable
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"
-_OPTIONS = (
-    # Exporters and Collectors keep connections open with pings that grpc's defaults punish.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.so_reuseport", 0),
-    # A client's further calls wait on its side, where grpc's refusal would not tell it to try again.
-    ("grpc.max_concurrent_streams", 100),
-    ("grpc.max_metadata_size", 16 * 1024),
-)
-# The last resort against many connections; the budget of bytes refuses before, and as retryable.
+# The last resort against many calls at once; the budget of bytes refuses before.
 _MAX_CALLS = 2000
 
 
 class GrpcReceiver:
     """The gRPC server. Its messages stay bytes, so that a bad one is answered by us and not by grpc's own error."""
 
-    def __init__(self, exporters: Iterable[Exporter], *, host: str, port: int, max_request_bytes: int) -> None:
+    def __init__(self, exporters: Iterable[Exporter], *, host: str, port: int, limits: GrpcLimits) -> None:
+        self._max_request_bytes = limits.max_request_bytes
         self._host = host
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._server = grpc.aio.server(
-            options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes)],
-            compression=grpc.Compression.NoCompression,
-            maximum_concurrent_rpcs=_MAX_CALLS,
-        )
-        self._server.add_generic_rpc_handlers([_service(exporter) for exporter in exporters])
+        self._server = grpc.aio.server(options=limits.options(), compression=grpc.Compression.NoCompression)
+        self._server.add_generic_rpc_handlers([self._service(exporter) for exporter in exporters])
         self.port = port
         self.running = False
+        self.calls = 0
 
     async def start(self) -> None:
         """Binds and serves. Raises StartRefused when the address cannot be had."""
@@ -63,23 +54,37 @@ class GrpcReceiver:
         self.running = False
         await self._server.stop(grace)
 
+    def _service(self, exporter: Exporter) -> grpc.GenericRpcHandler:
+        # A stream, of which one message is read: so it is we who read it, and give it a time.
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
+            partial(self._export, exporter)
+        )
+        return grpc.method_handlers_generic_handler(exporter.signal.service, {"Export": handler})
 
-def _service(exporter: Exporter) -> grpc.GenericRpcHandler:
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(partial(_export, exporter))
-    return grpc.method_handlers_generic_handler(exporter.signal.service, {"Export": handler})
+    async def _export(self, exporter: Exporter, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        self.calls += 1
+        try:
+            if self.calls > _MAX_CALLS:
+                raise Unavailable("Too many requests at once; try again.")
+            with exporter.budget.request() as held:
+                data = await self._message(exporter, context, held)
+                return status.response(exporter.signal, await exporter.export(data, _experiment(context)))
+        except TracestoneError as error:
+            outcome = status.failure(error)
+        except Exception as error:
+            logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
+            outcome = status.failure(error)
+        finally:
+            self.calls -= 1
+        await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
 
-
-async def _export(exporter: Exporter, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-    try:
-        with exporter.budget.request() as held:
-            held.take(len(data))
-            return status.response(exporter.signal, await exporter.export(data, _experiment(context)))
-    except TracestoneError as error:
-        outcome = status.failure(error)
-    except Exception as error:
-        logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
-        outcome = status.failure(error)
-    await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
+    async def _message(self, exporter: Exporter, context: grpc.aio.ServicerContext[Any, Any], held: Held) -> bytes:
+        async with exporter.arrivals.body(held):
+            data = await context.read()
+        if data is grpc.aio.EOF:
+            raise Invalid("", "The call ended without a request.")
+        held.take(len(data))
+        return await encoding.decompress_message(data, self._max_request_bytes, held)
 
 
 def _problem(host: str, port: int) -> str:

@@ -1,6 +1,5 @@
 """OTLP over HTTP with protobuf bodies. Bytes, headers, reply; nothing that the gRPC transport lacks."""
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -13,7 +12,7 @@ from tracestone.collector.receiver import encoding, status
 from tracestone.collector.receiver.budget import Held
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc import EXPERIMENT_HEADER
-from tracestone.schema.errors import TracestoneError, Unavailable
+from tracestone.schema.errors import TracestoneError
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +22,8 @@ PROTOBUF = "application/x-protobuf"
 class HttpReceiver:
     """The handlers of `POST /v1/<signal>`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
 
-    def __init__(self, exporters: Iterable[Exporter], *, max_request_bytes: int, body_seconds: float) -> None:
+    def __init__(self, exporters: Iterable[Exporter], *, max_request_bytes: int) -> None:
         self._exporters = tuple(exporters)
-        self._body_seconds = body_seconds
         self._limit = max_request_bytes
 
     def routes(self) -> list[Route]:
@@ -41,7 +39,7 @@ class HttpReceiver:
             return PlainTextResponse(f"Content-Type must be {PROTOBUF}.\n", status_code=415)
         try:
             with exporter.budget.request() as held:
-                data = await self._body(request, held)
+                data = await self._body(exporter, request, held)
                 accepted = await exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
             return Response(status.response(exporter.signal, accepted), media_type=PROTOBUF)
         except ClientDisconnect:
@@ -58,12 +56,7 @@ class HttpReceiver:
             headers=status.retry_after_header(outcome),
         )
 
-    async def _body(self, request: Request, held: Held) -> bytes:
-        try:
-            async with asyncio.timeout(self._body_seconds):
-                body = await encoding.read_body(
-                    request.stream(), request.headers.get("content-length"), self._limit, held
-                )
-        except TimeoutError as error:
-            raise Unavailable(f"The body did not arrive within {self._body_seconds:g} s.") from error
-        return await encoding.decompress(body, request.headers.get("content-encoding", ""), self._limit, held)
+    async def _body(self, exporter: Exporter, request: Request, held: Held) -> bytes:
+        async with exporter.arrivals.body(held) as body:
+            data = await encoding.read_body(request.stream(), request.headers.get("content-length"), self._limit, body)
+        return await encoding.decompress(data, request.headers.get("content-encoding", ""), self._limit, held)

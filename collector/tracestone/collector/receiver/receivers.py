@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.grpc import GrpcReceiver
+from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.known import SIGNALS
@@ -26,17 +28,18 @@ class Receivers:
 def receivers(settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore) -> Receivers:
     """The receivers that write to these logs, one by each signal's name."""
     limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
-    work = Work(Budget(settings.max_body_bytes))
+    budget = Budget(settings.max_body_bytes)
+    work = Work(Arrivals(budget, seconds=settings.max_body_seconds, slow=settings.max_slow_bodies))
     exporters = tuple(
         Exporter(signal, writers[signal.name], experiments, limits=limits, work=work) for signal in SIGNALS
     )
     return Receivers(
         exporters,
-        HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes, body_seconds=settings.max_body_seconds),
+        HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes),
         GrpcReceiver(
             exporters,
             host=settings.host,
             port=settings.otlp_grpc_port,
-            max_request_bytes=settings.max_request_bytes,
+            limits=GrpcLimits.of(settings),
         ),
     )
