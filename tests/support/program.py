@@ -22,7 +22,7 @@ class Program:
         self.data = data
         self._prefix = prefix
         self._settings = settings
-        self.grpc_port, self.http_port, self.port, self.sql_port = _free_ports(4)
+        self.grpc_port, self.http_port, self.port, self.sql_port = free_ports(4)
         self.process: Process | None = None
         self.log = data.with_name(f"{data.name}.log")
 
@@ -33,8 +33,13 @@ class Program:
 
     @property
     def http(self) -> str:
-        """Where OTLP/HTTP is taken."""
-        return f"http://127.0.0.1:{self.http_port}/v1/traces"
+        """Where OTLP/HTTP takes traces."""
+        return f"{self.http_root}/v1/traces"
+
+    @property
+    def http_root(self) -> str:
+        """Where OTLP/HTTP is taken, without a path."""
+        return f"http://127.0.0.1:{self.http_port}"
 
     @property
     def main(self) -> str:
@@ -138,7 +143,8 @@ class Program:
         return self.log.read_text()[-3000:] if self.log.exists() else ""
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,162 @@
+"""Clients in other languages, built by `scripts/clients`, and the OpenTelemetry Collector as a process of its own."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from asyncio.subprocess import DEVNULL, Process
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support.program import Program, free_ports
+from tracestone.schema import clock
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def built(part: str) -> Path:
+    """Builds js, go or java unless that was done before, and returns the folder that holds the builds.
+
+    The first time it takes minutes and needs npm, Go, or Maven with a JDK, and their package registries.
+    """
+    answer = subprocess.run([ROOT / "scripts/clients", part], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return Path(answer.stdout.splitlines()[-1].strip())
+
+
+async def run(*command: str | Path, within: float = 60) -> str:
+    """What a client prints; fails when it does or takes longer than `within` seconds."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(within):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    said = out.decode() + err.decode()
+    assert process.returncode == 0, said
+    return said
+
+
+async def send(language: str, signal_name: str, encoding: str, program: Program, compression: str) -> dict[str, Any]:
+    """Lets an SDK of `language` send its story of traces, logs or metrics; what it says it made."""
+    if encoding != "grpc":
+        endpoint = f"{program.http_root}/v1/{signal_name}"
+    else:
+        endpoint = f"http://{program.grpc}"
+    if language == "js":
+        modules = built("js") / "js"
+        script = ROOT / "tests/clients/js/send.mjs"
+        command: list[str | Path] = ["node", script, modules, signal_name, encoding, endpoint, compression]
+    else:
+        out = built("java") / "java"
+        command = ["java", "-cp", f"{out}/classes:{out}/lib/*", "Send", signal_name, encoding, endpoint, compression]
+    said = await run(*command)
+    lines = [line for line in said.splitlines() if line.startswith("{")]
+    # An SDK tells of a failed export in its log only.
+    assert len(lines) == 1 and said.strip() == lines[0], said
+    made: dict[str, Any] = json.loads(lines[0])
+    return made
+
+
+async def counted(program: Program, table: str, service: str, wanted: int) -> None:
+    """Waits until a table has so many rows of a service; fails after half a minute, or when there are more."""
+    end = clock.monotonic() + 30
+    while True:
+        rows = await program.sql(f"SELECT count() FROM {table} WHERE service_name = '{service}'")
+        if (found := int(rows[0][0])) >= wanted or clock.monotonic() > end:
+            break
+        await asyncio.sleep(0.1)
+    assert found == wanted, f"{found} rows of {wanted}"
+
+
+class OtelCollector:
+    """An OpenTelemetry Collector with one OTLP receiver; `start` and `kill` as often as you like.
+
+    `config` is its configuration without the receiver and its own telemetry, both of which are added: the receiver is
+    called otlp. Configurations are YAML, of which JSON is a part.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.grpc_port, self.http_port = free_ports(2)
+        self.log = folder / "collector.log"
+        self._file = folder / "collector.json"
+        receiver = {
+            "protocols": {
+                "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}"},
+                "http": {"endpoint": f"127.0.0.1:{self.http_port}"},
+            }
+        }
+        service = {**config["service"], "telemetry": {"metrics": {"level": "none"}}}
+        whole = {**config, "receivers": {"otlp": receiver}, "service": service}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(json.dumps(whole, indent=1))
+        self.process: Process | None = None
+
+    @property
+    def grpc(self) -> str:
+        """Where OTLP/gRPC is taken."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def http_root(self) -> str:
+        """Where OTLP/HTTP is taken, without a path."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    async def launch(self) -> None:
+        """Starts the process and waits for nothing."""
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                built("go") / "bin/collector", "--config", self._file, stdout=DEVNULL, stderr=log
+            )
+
+    async def ready(self) -> None:
+        """Waits until it takes OTLP over HTTP."""
+        assert self.process is not None
+        async with asyncio.timeout(30), httpx.AsyncClient() as client:
+            while True:
+                assert self.process.returncode is None, self.tail()
+                try:
+                    answer = await client.post(
+                        f"{self.http_root}/v1/traces", headers={"content-type": "application/x-protobuf"}
+                    )
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+                else:
+                    assert answer.status_code == 200, answer.text
+                    return
+
+    async def start(self) -> None:
+        """Starts the process and waits until it takes OTLP."""
+        await self.launch()
+        await self.ready()
+
+    async def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        assert self.process.returncode is None, f"it had ended with {self.process.returncode}: {self.tail()}"
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def stop(self, within: float = 30) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        async with asyncio.timeout(within):
+            return await self.process.wait()
+
+    async def close(self) -> None:
+        """Ends what still runs."""
+        if self.process is not None and self.process.returncode is None:
+            await self.kill()
+
+    def tail(self) -> str:
+        """The end of what it logged."""
+        return self.log.read_text()[-3000:] if self.log.exists() else ""
