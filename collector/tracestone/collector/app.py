@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from tracestone.collector import scoring_api, web
+from tracestone.collector.connections import HttpLimits
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
@@ -103,10 +104,13 @@ class Collector:
         self._stack.push_async_callback(self._mirror.stop, 2.0)
         writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
         receiving = receivers(settings, writers, self.experiments)
+        limits = HttpLimits.of(settings)
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
             readers = sql_app(settings, self._columnar)
-            sql = await self._serve(HttpServer(readers, host=settings.host, port=settings.sql_port, name="sql"))
+            sql = await self._serve(
+                HttpServer(readers, host=settings.host, port=settings.sql_port, name="sql", limits=limits)
+            )
             # Runs before the server's own stop, so that a long statement does not hold it up.
             self._stack.push_async_callback(readers.state.statements.close)
             self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
@@ -115,7 +119,13 @@ class Collector:
         self._grpc = grpc
         self._stack.push_async_callback(grpc.stop, GRPC_GRACE_SECONDS)
         otlp = await self._serve(
-            HttpServer(web.otlp_app(receiving.http), host=settings.host, port=settings.otlp_http_port, name="otlp")
+            HttpServer(
+                web.otlp_app(receiving.http),
+                host=settings.host,
+                port=settings.otlp_http_port,
+                name="otlp",
+                limits=limits,
+            )
         )
         main = await self._serve(
             HttpServer(
@@ -136,6 +146,7 @@ class Collector:
                 host=settings.host,
                 port=settings.port,
                 name="main",
+                limits=limits,
             )
         )
         self.addresses = {

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from tracestone.collector.connections import Connections, HttpLimits
 from tracestone.schema.errors import StartRefused
 
 _GRACE_SECONDS = 3
-_IDLE_SECONDS = 75
-_MAX_CONNECTIONS = 2000
 
 
 class HttpServer:
     """Serves an ASGI application on one address between `start` and `stop`."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str, limits: HttpLimits | None = None) -> None:
+        limits = limits or HttpLimits()
+        self.connections = Connections(limits)
         self.name = name
         self._host = host
         self.port = port
@@ -30,9 +31,11 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_keep_alive=limits.max_idle_seconds,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
-                limit_concurrency=_MAX_CONNECTIONS,
+                http=self.connections.protocol,  # type: ignore[arg-type]
+                ws="none",
+                h11_max_incomplete_event_size=limits.max_header_bytes,
                 backlog=1024,
             )
         )

@@ -24,6 +24,8 @@ def set_up_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # What clients do wrong is told to them; a line for each would let them fill a disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.getLogger("tracestone").setLevel(level.upper())
 
 
