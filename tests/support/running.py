@@ -41,8 +41,12 @@ class Running:
 
     async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
         """An answer of ClickHouse that holds everything acknowledged before."""
-        await self.collector.barrier()
+        await self.collector.barrier(("traces", "logs", "metrics"))
         return await self.columnar.query(statement, parameters)
+
+    def otlp_url(self, signal: str) -> str:
+        """Where OTLP/HTTP takes a signal."""
+        return self.traces_url.removesuffix("traces") + signal
 
     async def span(self, span_id: str) -> dict[str, Any]:
         """The one row of a span in `spans`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ from tracestone.collector.connections import HttpLimits
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
+from tracestone.collector.ingest.evaluations import Evaluations
 from tracestone.collector.ingest.pipeline import Pipeline
 from tracestone.collector.ingest.turns import Turns
 from tracestone.collector.mirror import Mirror
@@ -28,6 +29,8 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.logs import LogStore
+from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 
@@ -36,6 +39,7 @@ logger = logging.getLogger(__name__)
 GRPC_GRACE_SECONDS = 2.0
 _CHECK_SECONDS = 3.0
 _STOP_CHECKS_SECONDS = 1.0
+_READ_BY_ID = ("traces", "logs")
 
 
 class Collector:
@@ -46,6 +50,7 @@ class Collector:
         self._pool = pool
         self._columnar = columnar
         self.spans = SpanStore(columnar)
+        self.logs = LogStore(columnar)
         self.assessments = AssessmentStore(pool)
         self.experiments = ExperimentStore(pool, settings.max_experiments)
         self._mirror = Mirror(pool, columnar)
@@ -69,10 +74,12 @@ class Collector:
         """Refuses new requests, finishes running ones, closes the log. Safe to call twice."""
         await self._stack.aclose()
 
-    async def barrier(self) -> None:
-        """Waits, bounded, until everything acknowledged so far can be queried."""
+    async def barrier(self, signals: Container[str] = _READ_BY_ID) -> None:
+        """Waits, bounded, until everything acknowledged so far of these signals can be queried."""
         within = self._settings.read_wait_ms / 1000
-        await asyncio.gather(*(pipeline.visible(within) for pipeline in self._pipelines))
+        await asyncio.gather(
+            *(pipeline.visible(within) for pipeline in self._pipelines if pipeline.signal.name in signals)
+        )
 
     def watch_scoring(self, problem: Callable[[], str]) -> None:
         """Lets /health tell about the scoring that runs in the same process."""
@@ -171,8 +178,11 @@ class Collector:
         settings = self._settings
         dead_letters = DeadLetters(settings.data_dir / "deadletter")
         turns = Turns()
+        evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         destinations = {
             "traces": Destination(self.spans.insert, self.spans.refresh_traces, "traces", "sipHash64(trace_id)"),
+            "logs": Destination(self.logs.insert, evaluations.follow, "evaluations", "sipHash64(log_id)"),
+            "metrics": Destination(OtlpTable(self._columnar, "metrics", "Metrics").insert),
         }
         for signal in SIGNALS:
             log = await asyncio.to_thread(

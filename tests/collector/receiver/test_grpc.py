@@ -47,8 +47,8 @@ async def test_a_gzip_bomb(receiver: Running) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Import",
         EXPORT + "s",
     ],
 )

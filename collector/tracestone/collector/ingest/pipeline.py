@@ -39,7 +39,7 @@ class Pipeline:
             dead_letters,
             turn=turn,
             batch_max_bytes=settings.batch_max_bytes,
-            batch_max_age=settings.batch_max_age_ms / 1000,
+            batch_max_age=settings.batch_max_age_ms / 1000 * signal.batch_age,
         )
         self._loading: asyncio.Task[None] | None = None
 

@@ -26,6 +26,8 @@ class Signal:
     """Of the log's folder and of the path: traces, logs, metrics."""
     log_share: float
     """Of `wal_max_bytes`, how much is this signal's."""
+    batch_age: float
+    """After how many times `batch_max_age_ms` a batch is closed. Each insert costs, and only spans are waited for."""
     item: str
     """What a person calls one of them."""
     counted: str

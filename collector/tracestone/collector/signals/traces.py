@@ -50,6 +50,7 @@ def _nested(request: ExportTraceServiceRequest) -> Iterator[AnyValue]:
 TRACES = Signal(
     name="traces",
     log_share=0.5,
+    batch_age=1.0,
     item="span",
     counted="span(s)",
     service="opentelemetry.proto.collector.trace.v1.TraceService",

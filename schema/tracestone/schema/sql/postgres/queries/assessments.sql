@@ -11,6 +11,23 @@ SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
 ON CONFLICT DO NOTHING
 RETURNING *
 
+-- name: observe
+-- Assessments from a JSON array with a key for every column, those with known ids ($2) left out, and those that would
+-- be more than $3 of a trace.
+INSERT INTO tracestone.assessments
+SELECT (given.row).*
+FROM (
+    SELECT row, row_number() OVER (PARTITION BY row.trace_id ORDER BY row.assessment_id) AS place
+    FROM jsonb_populate_recordset(NULL::tracestone.assessments, $1) AS row
+) AS given
+WHERE given.place + (
+        SELECT count(*) FROM tracestone.assessments AS present
+        WHERE present.trace_id = (given.row).trace_id AND present.assessment_id <> ALL ($2::text[])) <= $3
+  AND NOT EXISTS (
+        SELECT FROM tracestone.assessment_history AS known WHERE known.assessment_id = (given.row).assessment_id)
+ON CONFLICT DO NOTHING
+RETURNING assessment_id
+
 -- name: recorded
 -- The verdict of a scorer's version on a target: trace $1, span $2, session $3, experiment $4.
 SELECT * FROM tracestone.assessments

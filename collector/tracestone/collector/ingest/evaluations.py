@@ -1,0 +1,87 @@
+"""What follows the insert of a batch of logs: its evaluation events become assessments, each once.
+
+The target is the span that the record names, else its trace; a record without a trace id names its span by
+`gen_ai.response.id`. One whose target is not known then, or that lacks a name, stays a log record.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from tracestone.schema.assessments import Assessment
+from tracestone.schema.errors import Invalid
+from tracestone.schema.evaluations import RESPONSE_ID, assessment
+from tracestone.schema.logs import EvaluationEvent, SpanPlace
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.logs import LogStore
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+
+
+class Evaluations:
+    """Makes assessments of the evaluation events of batches. Safe to repeat."""
+
+    def __init__(
+        self, logs: LogStore, assessments: AssessmentStore, spans_loaded: Callable[[], Awaitable[object]]
+    ) -> None:
+        """`spans_loaded` waits, bounded, until the spans that were acknowledged can be queried."""
+        self._logs = logs
+        self._assessments = assessments
+        self._spans_loaded = spans_loaded
+
+    async def follow(self, batches: Sequence[str], share: int, shares: int) -> None:
+        """Does it for some batches, for one share of their events. Raises StatementFailed, StorageDown."""
+        for batch in batches:
+            events = await self._logs.evaluations(batch, share, shares)
+            for first in range(0, len(events), _AT_ONCE):
+                await self._take(events[first : first + _AT_ONCE])
+
+    async def _take(self, events: Sequence[EvaluationEvent]) -> None:
+        places = await self._of_traces([event for event in events if event.trace_id])
+        places |= await self._of_responses([event for event in events if not event.trace_id])
+        found = [made for event in events if (made := _made(event, places.get(event.log_id)))]
+        if found:
+            left_out = len(found) - await self._assessments.observe(found)
+            if left_out:
+                logger.debug("evaluations were known, or their traces full", extra={"count": left_out})
+
+    async def _of_traces(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
+        if not events:
+            return {}
+        known = await self._logs.experiments_of([event.trace_id for event in events])
+        places = {}
+        for event in events:
+            # Who evaluates often has another service name, and so another experiment, than what is evaluated.
+            experiments = known.get(event.trace_id, [])
+            own = event.experiment_id in experiments or not experiments
+            places[event.log_id] = SpanPlace(
+                event.experiment_id if own else experiments[0], event.trace_id, event.span_id
+            )
+        return places
+
+    async def _of_responses(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
+        wanted = {event.log_id: str(event.attributes.get(RESPONSE_ID, "")) for event in events}
+        ids = sorted(set(wanted.values()) - {""})
+        if not ids:
+            return {}
+        await self._spans_loaded()
+        times = [event.time_ns for event in events]
+        spans = await self._logs.by_response(ids, min(times), max(times))
+        places = {}
+        for event in events:
+            found = spans.get(wanted[event.log_id])
+            if found:
+                places[event.log_id] = found.get(event.experiment_id) or found[min(found)]
+        return places
+
+
+def _made(event: EvaluationEvent, place: SpanPlace | None) -> Assessment | None:
+    if place is None:
+        return None
+    try:
+        return assessment(event, place)
+    except Invalid as error:
+        extra = {"action": "evaluation", "log_id": event.log_id, "reason": str(error)}
+        logger.warning("an evaluation event stays a log record", extra=extra)
+        return None
