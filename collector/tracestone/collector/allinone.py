@@ -10,6 +10,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from pydantic import SecretStr
+
 from tracestone.collector.app import Collector
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool, open_pool
@@ -27,6 +29,13 @@ _COLUMNAR_CLOSE_SECONDS = 2.0
 @asynccontextmanager
 async def stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar]]:
     """Both stores, open; embedded ones are started, and stopped at the end. Raises StartRefused, StorageDown."""
+    async with _stores(settings) as (pool, columnar, _):
+        yield pool, columnar
+
+
+@asynccontextmanager
+async def _stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar, Settings]]:
+    """Also gives the settings with the address of the private Postgres, for other processes."""
     async with AsyncExitStack() as stack:
         _hold_data_folder(settings, stack)
         columnar = Columnar(clickhouse_url(settings), database=settings.clickhouse_database)
@@ -40,14 +49,14 @@ async def stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar]]:
         opening.result()
         pool = await open_pool(postgres_url)
         stack.push_async_callback(_close_pool, pool)
-        yield pool, columnar
+        yield pool, columnar, settings.model_copy(update={"postgres_url": SecretStr(postgres_url)})
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Collector]:
     """The whole of Tracestone, serving. Raises StartRefused, StorageDown."""
     async with AsyncExitStack() as stack:
-        pool, columnar = await stack.enter_async_context(stores(settings))
+        pool, columnar, settings = await stack.enter_async_context(_stores(settings))
         await migrate(pool, columnar)
         collector = Collector(settings, pool, columnar)
         scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings)

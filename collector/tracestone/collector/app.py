@@ -16,8 +16,10 @@ from tracestone.collector.ingest.pipeline import Pipeline
 from tracestone.collector.ingest.turns import Turns
 from tracestone.collector.mirror import Mirror
 from tracestone.collector.mlflow_api import routes as mlflow_routes
-from tracestone.collector.receiver.grpc import GrpcReceiver
-from tracestone.collector.receiver.receivers import receivers
+from tracestone.collector.otlp_ports import OtlpPorts
+from tracestone.collector.processes.fleet import ReceiverProcesses, share
+from tracestone.collector.processes.logs import ReceiverLogs, open_receiver_logs, receivers_with_logs
+from tracestone.collector.receiver.receivers import Receivers, receivers
 from tracestone.collector.signals.known import SIGNALS
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
@@ -36,7 +38,6 @@ from tracestone.schema.stores.spans import SpanStore
 
 logger = logging.getLogger(__name__)
 
-GRPC_GRACE_SECONDS = 2.0
 _CHECK_SECONDS = 3.0
 _STOP_CHECKS_SECONDS = 1.0
 _READ_BY_ID = ("traces", "logs")
@@ -46,7 +47,7 @@ class Collector:
     """Receives, keeps, loads and answers, between `start` and `stop`."""
 
     def __init__(self, settings: Settings, pool: Pool, columnar: Columnar) -> None:
-        self._settings = settings
+        self._settings = share(settings)
         self._pool = pool
         self._columnar = columnar
         self.spans = SpanStore(columnar)
@@ -59,7 +60,9 @@ class Collector:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._pipelines: list[Pipeline] = []
         self._servers: list[HttpServer] = []
-        self._grpc: GrpcReceiver | None = None
+        self._receiver_logs: list[ReceiverLogs] = []
+        self._receiving: Receivers | None = None
+        self._otlp: OtlpPorts | ReceiverProcesses | None = None
         self.addresses: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -99,7 +102,7 @@ class Collector:
             "loader": _joined(pipeline.loader_problem() for pipeline in self._pipelines),
             "mirror": mirror,
             "scoring": self._scoring_problem(),
-            "grpc_otlp": "" if self._grpc is not None and self._grpc.running else "does not serve",
+            **(self._otlp.problems() if self._otlp is not None else {}),
             **{f"http_{server.name}": "" if server.running else "does not serve" for server in self._servers},
         }
 
@@ -110,7 +113,7 @@ class Collector:
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
         writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
-        receiving = receivers(settings, writers, self.experiments)
+        receiving = self._receiving = receivers(settings, writers, self.experiments)
         limits = HttpLimits.of(settings)
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
@@ -121,19 +124,9 @@ class Collector:
             # Runs before the server's own stop, so that a long statement does not hold it up.
             self._stack.push_async_callback(readers.state.statements.close)
             self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
-        grpc = receiving.grpc
-        await grpc.start()
-        self._grpc = grpc
-        self._stack.push_async_callback(grpc.stop, GRPC_GRACE_SECONDS)
-        otlp = await self._serve(
-            HttpServer(
-                web.otlp_app(receiving.http),
-                host=settings.host,
-                port=settings.otlp_http_port,
-                name="otlp",
-                limits=limits,
-            )
-        )
+        otlp = self._otlp = self._otlp_ports(receiving)
+        self._stack.push_async_callback(otlp.stop)
+        await otlp.start()
         main = await self._serve(
             HttpServer(
                 web.main_app(
@@ -145,7 +138,7 @@ class Collector:
                         self.assessments,
                         self._columnar,
                         self.barrier,
-                        _authority(settings.host, grpc.port),
+                        _authority(settings.host, otlp.grpc_port),
                     ),
                     self.health,
                     settings,
@@ -157,11 +150,23 @@ class Collector:
             )
         )
         self.addresses = {
-            "OTLP gRPC": f"http://{_authority(settings.host, grpc.port)}",
-            "OTLP HTTP": f"http://{_authority(settings.host, otlp.port)}/v1/traces",
+            "OTLP gRPC": f"http://{_authority(settings.host, otlp.grpc_port)}",
+            "OTLP HTTP": f"http://{_authority(settings.host, otlp.http_port)}/v1/traces",
             "Page and API": f"http://{_authority(settings.host, main.port)}",
             **self.addresses,
         }
+        # Before the servers of this process are stopped one after the other.
+        self._stack.callback(otlp.end_soon)
+
+    def receiver_counters(self) -> list[dict[str, float]]:
+        """What each process that receives has counted since the start."""
+        own = [] if self._receiving is None else [self._receiving.counters()]
+        return [*own, *self._otlp.counters()] if isinstance(self._otlp, ReceiverProcesses) else own
+
+    def _otlp_ports(self, receiving: Receivers) -> OtlpPorts | ReceiverProcesses:
+        if self._settings.receivers == 1:
+            return OtlpPorts(self._settings, receiving)
+        return ReceiverProcesses(self._settings, self._receiver_logs[: self._settings.receivers])
 
     def _scoring_api(self) -> scoring_api.Deps:
         scorers = ScorerStore(self._pool)
@@ -176,6 +181,11 @@ class Collector:
 
     async def _open_logs(self) -> None:
         settings = self._settings
+        wal = settings.data_dir / "wal"
+        for number in receivers_with_logs(wal, settings.receivers):
+            logs = await open_receiver_logs(wal, number, [signal.name for signal in SIGNALS])
+            self._stack.push_async_callback(logs.close)
+            self._receiver_logs.append(logs)
         dead_letters = DeadLetters(settings.data_dir / "deadletter")
         turns = Turns()
         evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
@@ -187,12 +197,13 @@ class Collector:
         for signal in SIGNALS:
             log = await asyncio.to_thread(
                 open_log,
-                settings.data_dir / "wal" / signal.name,
+                wal / signal.name,
                 max_bytes=int(settings.wal_max_bytes * signal.log_share),
                 segment_bytes=settings.wal_segment_bytes,
             )
+            others = [logs.halves[signal.name] for logs in self._receiver_logs]
             turn = turns.of_spans if signal.name == "traces" else turns.of_others
-            pipeline = Pipeline(signal, log, [], destinations[signal.name], dead_letters, turn, settings)
+            pipeline = Pipeline(signal, log, others, destinations[signal.name], dead_letters, turn, settings)
             self._stack.push_async_callback(pipeline.stop)
             pipeline.start()
             self._pipelines.append(pipeline)

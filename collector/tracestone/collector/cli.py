@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-import threading
 import types
 import typing
 from collections.abc import Callable, Coroutine
@@ -18,6 +16,7 @@ import uvloop
 import yaml
 from pydantic.fields import FieldInfo
 
+from tracestone.collector.leaving import leave_within
 from tracestone.schema.errors import TracestoneError
 from tracestone.schema.observe import set_up_logging
 from tracestone.schema.settings import Settings, load, prepare_grpc, shown
@@ -142,14 +141,14 @@ async def _up(settings: Settings) -> None:
             await _end(serving)
     finally:
         stopped.cancel()
-    _leave_within(_LEAVE_SECONDS, int(not serving.cancelled() and serving.exception() is not None))
+    leave_within(_LEAVE_SECONDS, int(not serving.cancelled() and serving.exception() is not None))
     if not serving.cancelled():
         serving.result()
 
 
 async def _end(serving: asyncio.Task[None]) -> None:
     """Waits until everything has stopped; what hangs is cut off, so that the parts after it stop all the same."""
-    _leave_within(_STOP_SECONDS, 1)
+    leave_within(_STOP_SECONDS, 1)
     for seconds in _CUT_SECONDS:
         await asyncio.wait([serving], timeout=seconds)
         if serving.done():
@@ -157,22 +156,6 @@ async def _end(serving: asyncio.Task[None]) -> None:
         logger.warning("a part does not stop and is cut off", extra={"action": "stop"})
         serving.cancel()
     await asyncio.wait([serving])
-
-
-def _leave_within(seconds: float, code: int) -> None:
-    """Ends the process if it has not ended by itself: Python waits for threads, for ever if need be.
-
-    Nothing is lost by it, since all that was acknowledged is on disk.
-    """
-
-    def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-    timer = threading.Timer(seconds, leave)
-    timer.daemon = True
-    timer.start()
 
 
 async def _serve(allinone: types.ModuleType, settings: Settings, stopping: asyncio.Event) -> None:

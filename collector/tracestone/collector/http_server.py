@@ -18,11 +18,22 @@ _GRACE_SECONDS = 3
 class HttpServer:
     """Serves an ASGI application on one address between `start` and `stop`."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, name: str, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        name: str,
+        limits: HttpLimits | None = None,
+        shared: bool = False,
+    ) -> None:
+        """`shared`: other processes may listen there too (see `processes.ports`)."""
         limits = limits or HttpLimits()
         self.connections = Connections(limits)
         self.name = name
         self._host = host
+        self._shared = shared
         self.port = port
         self._server = _Server(
             uvicorn.Config(
@@ -65,6 +76,8 @@ class HttpServer:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind((self._host, self.port))
         except OSError as error:

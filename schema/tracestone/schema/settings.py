@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     port: PortNumber = Field(5000, description="API, page and /health.")
     sql_port: PortNumber = Field(8123, description="Read-only SQL over HTTP, in ClickHouse's protocol.")
 
+    receivers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that receive on the OTLP ports. 1: the main process does; more: each is one of its own.",
+    )
+
     clickhouse_url: SecretStr | None = Field(
         None, description="ClickHouse, as http(s)://user:password@host:8123/. Unset: chDB inside data_dir."
     )
@@ -166,11 +173,27 @@ def shown(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
+def handed_on(settings: Settings) -> dict[str, Any]:
+    """Every value as JSON, secrets included: for a process of ours, never to be shown, logged or kept."""
+    secrets = {name: value for name, value in settings if isinstance(value, SecretStr)}
+    return {**settings.model_dump(mode="json"), **{name: value.get_secret_value() for name, value in secrets.items()}}
+
+
+def taken_over(values: dict[str, Any]) -> Settings:
+    """The settings that `handed_on` told, whatever this process's own environment says."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        names = ", ".join(str(each["loc"][0]) for each in error.errors())
+        # The error itself would show the values, which may be secrets.
+        raise StartRefused(f"The settings of a receiver process cannot be used: {names}.") from None
+
+
 def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(text)
-        if parts.scheme in _SCHEMES["postgres_url"] and ("," in parts.netloc or not parts.netloc):
-            # Several hosts, or one in the query: postgresql:///db?host=/folder.
+        if parts.scheme in _SCHEMES["postgres_url"] and ("," in parts.netloc or not parts.hostname):
+            # Several hosts, or one in the query: postgresql://user@/db?host=/folder.
             return parts.scheme in schemes
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:

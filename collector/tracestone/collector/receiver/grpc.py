@@ -26,11 +26,16 @@ _MAX_CALLS = 2000
 class GrpcReceiver:
     """The gRPC server. Its messages stay bytes, so that a bad one is answered by us and not by grpc's own error."""
 
-    def __init__(self, exporters: Iterable[Exporter], *, host: str, port: int, limits: GrpcLimits) -> None:
+    def __init__(
+        self, exporters: Iterable[Exporter], *, host: str, port: int, limits: GrpcLimits, shared: bool = False
+    ) -> None:
+        """`shared`: other processes may listen there too (see `processes.ports`)."""
+        self._shared = shared
         self._max_request_bytes = limits.max_request_bytes
         self._host = host
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._server = grpc.aio.server(options=limits.options(), compression=grpc.Compression.NoCompression)
+        options = (*limits.options(), ("grpc.so_reuseport", int(shared)))
+        self._server = grpc.aio.server(options=options, compression=grpc.Compression.NoCompression)
         self._server.add_generic_rpc_handlers([self._service(exporter) for exporter in exporters])
         self.port = port
         self.running = False
@@ -38,7 +43,7 @@ class GrpcReceiver:
 
     async def start(self) -> None:
         """Binds and serves. Raises StartRefused when the address cannot be had."""
-        problem = await asyncio.to_thread(_problem, self._host, self.port)
+        problem = "" if self._shared else await asyncio.to_thread(_problem, self._host, self.port)
         try:
             if not problem:
                 self.port = self._server.add_insecure_port(self._address)

@@ -49,5 +49,4 @@ class GrpcLimits:
             # Exporters and Collectors keep connections open with pings that grpc's defaults punish.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10 * _MS),
-            ("grpc.so_reuseport", 0),
         ]

@@ -24,8 +24,18 @@ class Receivers:
     http: HttpReceiver
     grpc: GrpcReceiver
 
+    def counters(self) -> dict[str, float]:
+        """What was counted since the start; adding up makes sense for each of them."""
+        counted: dict[str, float] = {}
+        for exporter in self.exporters:
+            counted[f"{exporter.signal.name}_accepted"] = exporter.items_accepted
+            counted[f"{exporter.signal.name}_rejected"] = exporter.items_rejected
+        return counted
 
-def receivers(settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore) -> Receivers:
+
+def receivers(
+    settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore, *, shared_ports: bool = False
+) -> Receivers:
     """The receivers that write to these logs, one by each signal's name."""
     limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
     budget = Budget(settings.max_body_bytes)
@@ -41,5 +51,6 @@ def receivers(settings: Settings, writers: Mapping[str, Writer], experiments: Ex
             host=settings.host,
             port=settings.otlp_grpc_port,
             limits=GrpcLimits.of(settings),
+            shared=shared_ports,
         ),
     )

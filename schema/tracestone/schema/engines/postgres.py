@@ -69,15 +69,15 @@ async def listening(pool: Pool, channel: str, heard: asyncio.Event) -> AsyncIter
         await pool.release(connection)
 
 
-async def open_pool(url: str, *, max_size: int = 10) -> Pool:
+async def open_pool(url: str, *, min_size: int = 1, max_size: int = 10) -> Pool:
     """A pool whose connections find our schema first and read and write json and jsonb as Python values.
 
-    Raises StorageDown when the server does not answer.
+    Raises StorageDown when the server does not answer, unless `min_size` is 0: then nobody asks it.
     """
     try:
         return await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=min_size,
             max_size=max_size,
             command_timeout=60,
             init=_set_up,

@@ -1,0 +1,75 @@
+"""All receiver processes of a collector, on two shared ports."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from tracestone.collector.processes.logs import ReceiverLogs
+from tracestone.collector.processes.ports import SharedPort
+from tracestone.collector.processes.supervisor import ReceiverProcess
+from tracestone.schema.errors import StartRefused
+from tracestone.schema.settings import Settings
+
+MIB = 1024 * 1024
+
+
+def share(settings: Settings) -> Settings:
+    """The settings of each process, the main one too: what is bounded for all of them is shared out evenly."""
+    if settings.receivers == 1:
+        return settings
+    processes = settings.receivers + 1
+    return settings.model_copy(
+        update={
+            "wal_max_bytes": max(MIB, settings.wal_max_bytes // processes),
+            "max_body_bytes": max(1024, settings.max_body_bytes // processes),
+        }
+    )
+
+
+class ReceiverProcesses:
+    """The processes, between `start` and `stop`; the counterpart of `OtlpPorts`."""
+
+    def __init__(self, settings: Settings, logs: Sequence[ReceiverLogs]) -> None:
+        """`settings` as `share` made them, with the address of Postgres; `logs` of these processes, in their order."""
+        self._settings = settings
+        self._logs = logs
+        self._ports = ExitStack()
+        self._processes: list[ReceiverProcess] = []
+        self.grpc_port = self.http_port = 0
+
+    async def start(self) -> None:
+        """Returns when all serve. Raises StartRefused; call `stop` then too."""
+        settings = self._settings
+        grpc = self._ports.enter_context(SharedPort("OTLP/gRPC", settings.host, settings.otlp_grpc_port))
+        http = self._ports.enter_context(SharedPort("OTLP/HTTP", settings.host, settings.otlp_http_port))
+        self.grpc_port, self.http_port = grpc.number, http.number
+        settings = settings.model_copy(update={"otlp_grpc_port": grpc.number, "otlp_http_port": http.number})
+        self._processes = [ReceiverProcess(settings, logs) for logs in self._logs]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for process in self._processes:
+                    tasks.create_task(process.start(), name=f"start receiver {process.number}")
+        except* StartRefused as group:
+            raise group.exceptions[0] from None
+
+    def end_soon(self) -> None:
+        """Tells all to take no more requests and to finish those in work."""
+        for process in self._processes:
+            process.end_soon()
+
+    async def stop(self) -> None:
+        """Stops all, within some seconds. Safe to call twice."""
+        await asyncio.gather(*(process.stop() for process in self._processes))
+        self._ports.close()
+
+    def problems(self) -> dict[str, str]:
+        """For each process what is wrong with it, "" when it serves."""
+        return {f"receiver_{process.number}": process.problem for process in self._processes}
+
+    def counters(self) -> list[dict[str, float]]:
+        """What each process has counted since the start, those before it included."""
+        return [process.counters for process in self._processes]
+
+    def pids(self) -> list[int]:
+        """The ids of the processes that run now."""
+        return [process.pid for process in self._processes if process.pid is not None]
