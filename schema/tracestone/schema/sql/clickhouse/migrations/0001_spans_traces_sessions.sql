@@ -109,7 +109,7 @@ CREATE TABLE IF NOT EXISTS spans_in (
 
 -- Spans as stored; read through the view `spans`, which shows one row for each (trace_id, span_id).
 -- A partition is a week; clocks that are far off share one, so that no client can make partitions without end.
--- The minute in the key keeps the spans of a trace together and lets a trace be found by its minutes (trace_minutes).
+-- The five-second slice in the key keeps the spans of a trace close and lets a trace be found by its slices (trace_slices).
 CREATE TABLE IF NOT EXISTS span_rows (
     experiment_id UInt32,
     trace_id String CODEC(ZSTD(1)),
@@ -173,20 +173,20 @@ CREATE TABLE IF NOT EXISTS span_rows (
     input_preview String CODEC(ZSTD(1)),
     output_preview String CODEC(ZSTD(1)),
     received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
-    -- 1 hides an earlier version whose start was in another minute (queries/moved_spans.sql)
+    -- 1 hides an earlier version whose start was in another slice (queries/moved_spans.sql)
     is_deleted UInt8 CODEC(ZSTD(1))
 ) ENGINE = ReplacingMergeTree(received_at, is_deleted)
 PARTITION BY if(start_time BETWEEN received_at - INTERVAL 400 DAY AND received_at + INTERVAL 2 DAY, toMonday(start_time), toDate(0))
-ORDER BY (experiment_id, toStartOfMinute(start_time), trace_id, span_id)
+ORDER BY (experiment_id, intDiv(toUnixTimestamp(start_time), 5), trace_id, span_id)
 SETTINGS min_parts_to_merge_at_once = 60;
 
--- Where a trace's spans are: in which experiment and which minutes of `span_rows`.
-CREATE TABLE IF NOT EXISTS trace_minutes (
+-- Where a trace's spans are: in which experiment and which five-second slices of `span_rows`.
+CREATE TABLE IF NOT EXISTS trace_slices (
     trace_id String CODEC(ZSTD(1)),
     experiment_id UInt32,
-    minute DateTime('UTC')
+    slice UInt32
 ) ENGINE = ReplacingMergeTree
-ORDER BY (trace_id, experiment_id, minute)
+ORDER BY (trace_id, experiment_id, slice)
 SETTINGS index_granularity = 1024, min_parts_to_merge_at_once = 10;
 
 -- Which traces a batch of the loader touched; read once by the refresh of `trace_rows`, then of no use.

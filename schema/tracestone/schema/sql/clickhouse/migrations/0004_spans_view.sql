@@ -231,11 +231,11 @@ FROM (
     )
 );
 
-DROP VIEW IF EXISTS trace_minutes_mv;
+DROP VIEW IF EXISTS trace_slices_mv;
 
--- A batch's spans tell in which minutes their traces have spans.
-CREATE MATERIALIZED VIEW IF NOT EXISTS trace_minutes_mv TO trace_minutes AS
-SELECT DISTINCT trace_id, experiment_id, toStartOfMinute(start_time) AS minute
+-- A batch's spans tell in which slices of time their traces have spans.
+CREATE MATERIALIZED VIEW IF NOT EXISTS trace_slices_mv TO trace_slices AS
+SELECT DISTINCT trace_id, experiment_id, intDiv(toUnixTimestamp(start_time), 5) AS slice
 FROM span_rows;
 
 DROP VIEW IF EXISTS trace_touches_mv;

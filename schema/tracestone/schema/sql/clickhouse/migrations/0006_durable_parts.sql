@@ -6,7 +6,7 @@
 ALTER TABLE span_rows MODIFY SETTING
     fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
-ALTER TABLE trace_minutes MODIFY SETTING
+ALTER TABLE trace_slices MODIFY SETTING
     fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 ALTER TABLE trace_touches MODIFY SETTING

@@ -90,10 +90,11 @@ FROM (
             max(is_root) AS complete,
             max(received_at) AS last_seen
         FROM span_rows AS s FINAL
-        WHERE (experiment_id, toStartOfMinute(s.start_time), trace_id) IN (
-            SELECT experiment_id, minute, trace_id FROM trace_minutes WHERE (trace_id, experiment_id) IN (SELECT trace_id, experiment_id FROM touched)
-        )
-        AND (experiment_id, trace_id) IN (SELECT experiment_id, trace_id FROM touched)
+        -- All conditions are on the key, so they may come before versions are told apart. The first drops nearly all rows
+        -- for the least: a set of single texts is looked up several times faster than one of tuples.
+        PREWHERE trace_id IN (SELECT trace_id FROM touched)
+            AND (experiment_id, intDiv(toUnixTimestamp(s.start_time), 5)) IN (
+                SELECT experiment_id, slice FROM trace_slices WHERE trace_id IN (SELECT trace_id FROM touched))
         GROUP BY experiment_id, trace_id
     )
 )

@@ -1,5 +1,5 @@
 -- name: hide
--- A later version of a span replaces the earlier under the same key. When its start is in another minute, so is its
+-- A later version of a span replaces the earlier under the same key. When its start is in another slice of time, so is its
 -- key: this hides the earlier versions in the traces that some batches touched, under their own keys.
 INSERT INTO span_rows (experiment_id, trace_id, span_id, start_time, received_at, is_deleted)
 WITH
@@ -13,9 +13,9 @@ FROM (
         row_number() OVER (
             PARTITION BY experiment_id, trace_id, span_id ORDER BY received_at DESC, s.start_time DESC) AS place
     FROM span_rows AS s FINAL
-    WHERE (experiment_id, toStartOfMinute(s.start_time), trace_id) IN (
-        SELECT experiment_id, minute, trace_id FROM trace_minutes WHERE (trace_id, experiment_id) IN (SELECT trace_id, experiment_id FROM touched)
-    )
-    AND (experiment_id, trace_id) IN (SELECT experiment_id, trace_id FROM touched)
+    -- see refresh_traces in ingest.sql
+    PREWHERE trace_id IN (SELECT trace_id FROM touched)
+        AND (experiment_id, intDiv(toUnixTimestamp(s.start_time), 5)) IN (
+            SELECT experiment_id, slice FROM trace_slices WHERE trace_id IN (SELECT trace_id FROM touched))
 )
 WHERE place > 1

@@ -1,6 +1,6 @@
 -- name: experiments_of_trace
 -- In which experiments a trace id has spans.
-SELECT DISTINCT experiment_id FROM trace_minutes WHERE trace_id = {trace_id:String} ORDER BY experiment_id
+SELECT DISTINCT experiment_id FROM trace_slices WHERE trace_id = {trace_id:String} ORDER BY experiment_id
 
 -- name: spans_of_traces
 -- The first spans of some traces of one experiment, at most so many of each, payloads included, in order of start. Analysing the view costs far more
@@ -19,8 +19,8 @@ SELECT
     toUnixTimestamp64Nano(received_at) AS received_at_ns
 FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
-  AND toStartOfMinute(start_time) IN (
-      SELECT minute FROM trace_minutes
+  AND intDiv(toUnixTimestamp(start_time), 5) IN (
+      SELECT slice FROM trace_slices
       WHERE trace_id IN {trace_ids:Array(String)} AND experiment_id = {experiment_id:UInt32})
   AND trace_id IN {trace_ids:Array(String)}
   AND ({span_id:String} = '' OR span_id = {span_id:String})
