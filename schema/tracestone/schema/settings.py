@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         "beyond it senders must retry.",
     )
     wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024, description="Size at which a log segment is closed.")
-    batch_max_bytes: int = Field(32 * MIB, ge=1024, description="Size at which the loader closes a batch.")
+    batch_max_bytes: int = Field(64 * MIB, ge=1024, description="Size at which the loader closes a batch.")
     batch_max_age_ms: int = Field(250, ge=1, description="Age at which the loader closes a batch.")
     read_wait_ms: int = Field(5000, ge=0, description="How long a read waits for what this process acknowledged.")
 

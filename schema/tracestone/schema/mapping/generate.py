@@ -74,8 +74,8 @@ def migration() -> str:
         "preview": str(PREVIEW_CHARACTERS),
         "finish_reasons_key": _quoted("gen_ai.response.finish_reasons"),
         "span_type": _span_type(),
-        "input_text": _content_text("input"),
-        "output_text": _content_text("output"),
+        "input_number": str(_numbers()["input"]),
+        "output_number": str(_numbers()["output"]),
         "environment_resource": _of_resource("environment"),
         "release_resource": _of_resource("release"),
         "array_json": _json("item"),
@@ -156,10 +156,6 @@ def _text(number: int) -> str:
     return f"texts[indexOf(text_columns, {number})]"
 
 
-def _content_text(column: str) -> str:
-    return f"contents[indexOf(content_columns, {_numbers()[column]})]"
-
-
 def _span_type() -> str:
     by_key: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in csv.DictReader(_data("span_types.csv").splitlines()):
@@ -234,10 +230,8 @@ def _json(value: str) -> str:
 
 
 def _first_text(values: list[str]) -> str:
-    *some, last = values
-    for value in reversed(some):
-        last = f"if({value} != '', {value}, {last})"
-    return last
+    """The first that is not empty. One function, because every node is planned for every insert and every read."""
+    return values[0] if len(values) == 1 else f"firstNonDefault({', '.join(values)})"
 
 
 def _of(column: str) -> list[Source]:

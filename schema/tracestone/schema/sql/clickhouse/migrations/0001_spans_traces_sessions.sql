@@ -177,14 +177,14 @@ CREATE TABLE IF NOT EXISTS span_rows (
     is_deleted UInt8 CODEC(ZSTD(1))
 ) ENGINE = ReplacingMergeTree(received_at, is_deleted)
 PARTITION BY if(start_time BETWEEN received_at - INTERVAL 400 DAY AND received_at + INTERVAL 2 DAY, toMonday(start_time), toDate(0))
-ORDER BY (experiment_id, intDiv(toUnixTimestamp(start_time), 5), trace_id, span_id)
+ORDER BY (experiment_id, intDiv(toInt64(start_time), 5), trace_id, span_id)
 SETTINGS min_parts_to_merge_at_once = 60;
 
 -- Where a trace's spans are: in which experiment and which five-second slices of `span_rows`.
 CREATE TABLE IF NOT EXISTS trace_slices (
     trace_id String CODEC(ZSTD(1)),
     experiment_id UInt32,
-    slice UInt32
+    slice Int64
 ) ENGINE = ReplacingMergeTree
 ORDER BY (trace_id, experiment_id, slice)
 SETTINGS index_granularity = 1024, min_parts_to_merge_at_once = 10;

@@ -45,7 +45,7 @@ FROM (
             experiment_ids AS experiment_0,
             resource_spans.schema_url AS resource_url_0,
             arrayMap(pairs -> pairs.value.string_value[indexOf(pairs.key, 'service.name')], resource_spans.resource.attributes) AS service_0,
-            arrayMap(pairs -> if(pairs.value.string_value[indexOf(pairs.key, 'deployment.environment.name')] != '', pairs.value.string_value[indexOf(pairs.key, 'deployment.environment.name')], pairs.value.string_value[indexOf(pairs.key, 'deployment.environment')]), resource_spans.resource.attributes) AS environment_0,
+            arrayMap(pairs -> firstNonDefault(pairs.value.string_value[indexOf(pairs.key, 'deployment.environment.name')], pairs.value.string_value[indexOf(pairs.key, 'deployment.environment')]), resource_spans.resource.attributes) AS environment_0,
             arrayMap(pairs -> pairs.value.string_value[indexOf(pairs.key, 'service.version')], resource_spans.resource.attributes) AS release_0,
             arrayMap(pairs -> concat('{', arrayStringConcat(arrayMap(item -> concat(toJSONString(item.key), ':', if(item.value.value = 'array_value', concat('[', arrayStringConcat(arrayMap(item -> multiIf(item.value = 'string_value', toJSONString(item.string_value), item.value = 'int_value', toString(item.int_value), item.value = 'bool_value', if(item.bool_value, 'true', 'false'), item.value = 'double_value', multiIf(isNaN(item.double_value), '"NaN"', isInfinite(item.double_value), if(item.double_value > 0, '"Infinity"', '"-Infinity"'), item.double_value = trunc(item.double_value) AND abs(item.double_value) < 1e15, concat(toString(item.double_value), '.0'), toString(item.double_value)), item.value = 'bytes_value', concat('"', base64Encode(item.bytes_value), '"'), 'null'), item.value.array_value.values), ','), ']'), multiIf(item.value.value = 'string_value', toJSONString(item.value.string_value), item.value.value = 'int_value', toString(item.value.int_value), item.value.value = 'bool_value', if(item.value.bool_value, 'true', 'false'), item.value.value = 'double_value', multiIf(isNaN(item.value.double_value), '"NaN"', isInfinite(item.value.double_value), if(item.value.double_value > 0, '"Infinity"', '"-Infinity"'), item.value.double_value = trunc(item.value.double_value) AND abs(item.value.double_value) < 1e15, concat(toString(item.value.double_value), '.0'), toString(item.value.double_value)), item.value.value = 'bytes_value', concat('"', base64Encode(item.value.bytes_value), '"'), item.value.value = 'json_value', item.value.json_value, 'null'))), pairs), ','), '}'), resource_spans.resource.attributes) AS resource_0,
             resource_spans.scope_spans.scope.name AS scope_name_0,
@@ -155,8 +155,8 @@ SELECT
     span_type,
     texts[indexOf(text_columns, 5)] AS operation,
     texts[indexOf(text_columns, 8)] AS provider,
-    if(texts[indexOf(text_columns, 10)] != '', texts[indexOf(text_columns, 10)], texts[indexOf(text_columns, 63)]) AS request_model,
-    if(texts[indexOf(text_columns, 12)] != '', texts[indexOf(text_columns, 12)], texts[indexOf(text_columns, 63)]) AS response_model,
+    firstNonDefault(texts[indexOf(text_columns, 10)], texts[indexOf(text_columns, 63)]) AS request_model,
+    firstNonDefault(texts[indexOf(text_columns, 12)], texts[indexOf(text_columns, 63)]) AS response_model,
     toInt64(numbers[indexOf(number_columns, 69)]) AS input_tokens,
     toInt64(numbers[indexOf(number_columns, 70)]) AS output_tokens,
     coalesce(toInt64(numbers[indexOf(number_columns, 73)]), input_tokens + output_tokens, input_tokens, output_tokens) AS total_tokens,
@@ -175,59 +175,72 @@ SELECT
     texts[indexOf(text_columns, 15)] AS tool_call_id,
     texts[indexOf(text_columns, 6)] AS prompt_name,
     texts[indexOf(text_columns, 7)] AS prompt_version,
-    if(texts[indexOf(text_columns, 2)] != '', texts[indexOf(text_columns, 2)], environment_of_resource) AS environment,
-    if(texts[indexOf(text_columns, 9)] != '', texts[indexOf(text_columns, 9)], release_of_resource) AS release,
+    firstNonDefault(texts[indexOf(text_columns, 2)], environment_of_resource) AS environment,
+    firstNonDefault(texts[indexOf(text_columns, 9)], release_of_resource) AS release,
     toInt64(if(numbers[indexOf(number_columns, 72)] <= 9e9, numbers[indexOf(number_columns, 72)], NULL) * 1000000000) AS time_to_first_token_ns,
-    if(texts[indexOf(text_columns, 3)] != '', texts[indexOf(text_columns, 3)], exception_type) AS error_type,
+    firstNonDefault(texts[indexOf(text_columns, 3)], exception_type) AS error_type,
     CAST(arrayMap(pair -> (substring(pair.1, length('mlflow.traceTag.') + 1), pair.2), arrayFilter(pair -> startsWith(pair.1, 'mlflow.traceTag.'), arrayZip(keys, strings))), 'Map(LowCardinality(String), String)') AS tags,
     -- a preview is the last message's text where the content is messages, OpenTelemetry's or OpenAI's
-    multiIf(
-        startsWith(contents[indexOf(content_columns, 96)], '[') AND JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], -1, 'parts', 1, 'content'), 240),
-        startsWith(contents[indexOf(content_columns, 96)], '{"messages"') AND JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 96)], 'messages', -1, 'content'), 240),
-        leftUTF8(contents[indexOf(content_columns, 96)], 240)) AS input_preview,
-    multiIf(
-        startsWith(contents[indexOf(content_columns, 97)], '[') AND JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], -1, 'parts', 1, 'content'), 240),
-        startsWith(contents[indexOf(content_columns, 97)], '{') AND JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content') != '', leftUTF8(JSONExtractString(contents[indexOf(content_columns, 97)], 'choices', 1, 'message', 'content'), 240),
-        leftUTF8(contents[indexOf(content_columns, 97)], 240)) AS output_preview,
+    leftUTF8(firstNonDefault(
+        if(startsWith(input_text, '['), JSONExtractString(input_text, -1, 'parts', 1, 'content'), ''),
+        if(startsWith(input_text, '{"messages"'), JSONExtractString(input_text, 'messages', -1, 'content'), ''),
+        input_text), 240) AS input_preview,
+    leftUTF8(firstNonDefault(
+        if(startsWith(output_text, '['), JSONExtractString(output_text, -1, 'parts', 1, 'content'), ''),
+        if(startsWith(output_text, '{'), JSONExtractString(output_text, 'choices', 1, 'message', 'content'), ''),
+        output_text), 240) AS output_preview,
     fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at
+-- Each step names what the next ones use more than once: ClickHouse plans a name of the same step anew wherever it is used.
 FROM (
-    -- what the map knows of a span's attributes, sorted by slot: the best source of each column first
     SELECT
-        * EXCEPT (environment, release, parent_span_id, slots),
-        environment AS environment_of_resource,
-        release AS release_of_resource,
-        parent_span_id AS raw_parent_span_id,
-        arraySort(known -> known.1, arrayFilter(
-            (known, type) -> known.1 BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND known.2 != '',
-            arrayZip(slots, strings), types)) AS known_texts,
-        known_texts.2 AS texts,
-        arrayMap(slot -> intDiv(slot, 8), known_texts.1) AS text_columns,
-        -- counts, costs and times: what is negative, not finite or beyond a double's exact integers is none
-        arraySort(known -> known.1, arrayFilter(known -> ifNull(known.2 BETWEEN 0 AND 9007199254740992, false), arrayMap(
-            known -> (known.1, multiIf(
-                known.2 = 'int_value', toFloat64(known.3),
-                known.2 = 'double_value', known.4,
-                known.2 = 'string_value', toFloat64OrNull(known.5),
-                NULL)),
-            arrayFilter(
-                known -> known.1 >= 64 * 8 AND known.1 < 96 * 8,
-                arrayZip(slots, types, ints, doubles, strings))))) AS known_numbers,
-        known_numbers.2 AS numbers,
-        arrayMap(slot -> intDiv(slot, 8), known_numbers.1) AS number_columns,
-        if(transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], '') != '', transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ''), if(transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], '') != '', transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], ''), multiIf((has(text_columns, 16) OR has(text_columns, 15)), 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', (has(text_columns, 10) OR has(text_columns, 12) OR has(text_columns, 63)) OR (has(number_columns, 69) OR has(number_columns, 70)), 'llm', 'other'))) AS span_type,
-        -- only a root's and a model call's content is previewed
-        arraySort(known -> known.1, arrayFilter(
-            (known, type) -> (is_root OR span_type = 'llm') AND known.1 >= 96 * 8 AND type = 'string_value' AND known.2 != '',
-            arrayZip(slots, strings), types)) AS known_contents,
-        known_contents.2 AS contents,
-        arrayMap(slot -> intDiv(slot, 8), known_contents.1) AS content_columns
+        * EXCEPT (known_contents),
+        known_contents.2[indexOf(arrayMap(slot -> intDiv(slot, 8), known_contents.1), 96)] AS input_text,
+        known_contents.2[indexOf(arrayMap(slot -> intDiv(slot, 8), known_contents.1), 97)] AS output_text
     FROM (
         SELECT
-            *,
-            arrayMap(key -> transform(key, ['gen_ai.agent.name', 'agent.name', 'graph.node.name', 'deployment.environment.name', 'deployment.environment', 'error.type', 'gen_ai.response.finish_reasons', 'llm.finish_reason', 'gen_ai.operation.name', 'gen_ai.prompt.name', 'prompt.id', 'gen_ai.prompt.version', 'llm.prompt_template.version', 'gen_ai.provider.name', 'gen_ai.system', 'llm.provider', 'llm.system', 'service.version', 'gen_ai.request.model', 'llm.request.model_name', 'embedding.model_name', 'reranker.model_name', 'gen_ai.response.id', 'gen_ai.response.model', 'llm.response.model_name', 'session.id', 'gen_ai.conversation.id', 'openinference.span.kind', 'gen_ai.tool.call.id', 'tool.id', 'gen_ai.tool.name', 'tool.name', 'user.id', 'enduser.id', 'gen_ai.usage.cache_read.input_tokens', 'llm.token_count.prompt_details.cache_read', 'gen_ai.usage.cache_write.input_tokens', 'gen_ai.usage.cache_creation.input_tokens', 'llm.token_count.prompt_details.cache_write', 'llm.cost.prompt', 'llm.cost.completion', 'llm.cost.total', 'gen_ai.usage.cost', 'gen_ai.usage.input_tokens', 'llm.token_count.prompt', 'gen_ai.usage.prompt_tokens', 'gen_ai.usage.output_tokens', 'llm.token_count.completion', 'gen_ai.usage.completion_tokens', 'gen_ai.usage.reasoning.output_tokens', 'llm.token_count.completion_details.reasoning', 'gen_ai.response.time_to_first_chunk', 'gen_ai.usage.total_tokens', 'llm.token_count.total', 'input.value', 'gen_ai.input.messages', 'gen_ai.tool.call.arguments', 'gen_ai.retrieval.query.text', 'gen_ai.prompt', 'output.value', 'gen_ai.output.messages', 'gen_ai.tool.call.result', 'gen_ai.retrieval.documents', 'gen_ai.completion', 'llm.model_name'], [8, 9, 10, 16, 17, 24, 32, 33, 40, 48, 49, 56, 57, 64, 65, 66, 67, 72, 80, 81, 82, 83, 88, 96, 97, 104, 105, 112, 120, 121, 128, 129, 136, 137, 512, 513, 520, 521, 522, 528, 536, 544, 545, 552, 553, 554, 560, 561, 562, 568, 569, 576, 584, 585, 768, 769, 770, 771, 772, 776, 777, 778, 779, 780, 504], 0), keys) AS slots,
-            multiIf(start_ns != 0, start_ns, end_ns != 0, end_ns, received_ns) AS started,
-            parent_span_id IN ('', '\0\0\0\0\0\0\0\0') AS is_root
-        FROM spans_in
+            * EXCEPT (slots),
+            firstNonDefault(transform(lower(texts[indexOf(text_columns, 14)]), ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ['llm', 'chain', 'tool', 'retriever', 'embedding', 'agent', 'reranker', 'guardrail', 'evaluator', 'prompt'], ''), transform(lower(texts[indexOf(text_columns, 5)]), ['chat', 'generate_content', 'text_completion', 'completion', 'fetch_response', 'embeddings', 'retrieval', 'execute_tool', 'invoke_agent', 'create_agent', 'plan', 'invoke_workflow', 'handle_conversation_turn'], ['llm', 'llm', 'llm', 'llm', 'llm', 'embedding', 'retriever', 'tool', 'agent', 'agent', 'agent', 'chain', 'chain'], ''), multiIf((has(text_columns, 16) OR has(text_columns, 15)), 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever', (has(text_columns, 10) OR has(text_columns, 12) OR has(text_columns, 63)) OR (has(number_columns, 69) OR has(number_columns, 70)), 'llm', 'other')) AS span_type,
+            -- only a root's and a model call's content is previewed
+            arraySort(known -> known.1, arrayFilter(
+                (known, type) -> (is_root OR span_type = 'llm') AND known.1 >= 96 * 8 AND type = 'string_value' AND known.2 != '',
+                arrayZip(slots, strings), types)) AS known_contents
+        FROM (
+            SELECT
+                * EXCEPT (known_texts, known_numbers),
+                known_texts.2 AS texts,
+                arrayMap(slot -> intDiv(slot, 8), known_texts.1) AS text_columns,
+                known_numbers.2 AS numbers,
+                arrayMap(slot -> intDiv(slot, 8), known_numbers.1) AS number_columns
+            FROM (
+                -- what the map knows of a span's attributes, sorted by slot: the best source of each column first
+                SELECT
+                    *,
+                    arraySort(known -> known.1, arrayFilter(
+                        (known, type) -> known.1 BETWEEN 1 AND 64 * 8 - 1 AND type = 'string_value' AND known.2 != '',
+                        arrayZip(slots, strings), types)) AS known_texts,
+                    -- counts, costs and times: what is negative, not finite or beyond a double's exact integers is none
+                    arraySort(known -> known.1, arrayFilter(known -> ifNull(known.2 BETWEEN 0 AND 9007199254740992, false), arrayMap(
+                        known -> (known.1, multiIf(
+                            known.2 = 'int_value', toFloat64(known.3),
+                            known.2 = 'double_value', known.4,
+                            known.2 = 'string_value', toFloat64OrNull(known.5),
+                            NULL)),
+                        arrayFilter(
+                            known -> known.1 >= 64 * 8 AND known.1 < 96 * 8,
+                            arrayZip(slots, types, ints, doubles, strings))))) AS known_numbers
+                FROM (
+                    SELECT
+                        * EXCEPT (environment, release, parent_span_id),
+                        environment AS environment_of_resource,
+                        release AS release_of_resource,
+                        parent_span_id AS raw_parent_span_id,
+                        arrayMap(key -> transform(key, ['gen_ai.agent.name', 'agent.name', 'graph.node.name', 'deployment.environment.name', 'deployment.environment', 'error.type', 'gen_ai.response.finish_reasons', 'llm.finish_reason', 'gen_ai.operation.name', 'gen_ai.prompt.name', 'prompt.id', 'gen_ai.prompt.version', 'llm.prompt_template.version', 'gen_ai.provider.name', 'gen_ai.system', 'llm.provider', 'llm.system', 'service.version', 'gen_ai.request.model', 'llm.request.model_name', 'embedding.model_name', 'reranker.model_name', 'gen_ai.response.id', 'gen_ai.response.model', 'llm.response.model_name', 'session.id', 'gen_ai.conversation.id', 'openinference.span.kind', 'gen_ai.tool.call.id', 'tool.id', 'gen_ai.tool.name', 'tool.name', 'user.id', 'enduser.id', 'gen_ai.usage.cache_read.input_tokens', 'llm.token_count.prompt_details.cache_read', 'gen_ai.usage.cache_write.input_tokens', 'gen_ai.usage.cache_creation.input_tokens', 'llm.token_count.prompt_details.cache_write', 'llm.cost.prompt', 'llm.cost.completion', 'llm.cost.total', 'gen_ai.usage.cost', 'gen_ai.usage.input_tokens', 'llm.token_count.prompt', 'gen_ai.usage.prompt_tokens', 'gen_ai.usage.output_tokens', 'llm.token_count.completion', 'gen_ai.usage.completion_tokens', 'gen_ai.usage.reasoning.output_tokens', 'llm.token_count.completion_details.reasoning', 'gen_ai.response.time_to_first_chunk', 'gen_ai.usage.total_tokens', 'llm.token_count.total', 'input.value', 'gen_ai.input.messages', 'gen_ai.tool.call.arguments', 'gen_ai.retrieval.query.text', 'gen_ai.prompt', 'output.value', 'gen_ai.output.messages', 'gen_ai.tool.call.result', 'gen_ai.retrieval.documents', 'gen_ai.completion', 'llm.model_name'], [8, 9, 10, 16, 17, 24, 32, 33, 40, 48, 49, 56, 57, 64, 65, 66, 67, 72, 80, 81, 82, 83, 88, 96, 97, 104, 105, 112, 120, 121, 128, 129, 136, 137, 512, 513, 520, 521, 522, 528, 536, 544, 545, 552, 553, 554, 560, 561, 562, 568, 569, 576, 584, 585, 768, 769, 770, 771, 772, 776, 777, 778, 779, 780, 504], 0), keys) AS slots,
+                        multiIf(start_ns != 0, start_ns, end_ns != 0, end_ns, received_ns) AS started,
+                        raw_parent_span_id IN ('', '\0\0\0\0\0\0\0\0') AS is_root
+                    FROM spans_in
+                )
+            )
+        )
     )
 );
 
@@ -235,7 +248,7 @@ DROP VIEW IF EXISTS trace_slices_mv;
 
 -- A batch's spans tell in which slices of time their traces have spans.
 CREATE MATERIALIZED VIEW IF NOT EXISTS trace_slices_mv TO trace_slices AS
-SELECT DISTINCT trace_id, experiment_id, intDiv(toUnixTimestamp(start_time), 5) AS slice
+SELECT DISTINCT trace_id, experiment_id, intDiv(toInt64(start_time), 5) AS slice
 FROM span_rows;
 
 DROP VIEW IF EXISTS trace_touches_mv;
@@ -264,8 +277,8 @@ SELECT
         CAST(attributes_json, 'Map(String, String)'),
         mapApply((key, value) -> (toString(key), base64Encode(value)), attributes_bytes)) AS attributes,
     operation, provider, request_model, response_model,
-    if(if(attributes_text['input.value'] != '', attributes_text['input.value'], if(attributes_string['input.value'] != '', attributes_string['input.value'], attributes_json['input.value'])) != '', if(attributes_text['input.value'] != '', attributes_text['input.value'], if(attributes_string['input.value'] != '', attributes_string['input.value'], attributes_json['input.value'])), if(if(attributes_text['gen_ai.input.messages'] != '', attributes_text['gen_ai.input.messages'], if(attributes_string['gen_ai.input.messages'] != '', attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages'])) != '', if(attributes_text['gen_ai.input.messages'] != '', attributes_text['gen_ai.input.messages'], if(attributes_string['gen_ai.input.messages'] != '', attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages'])), if(if(attributes_text['gen_ai.tool.call.arguments'] != '', attributes_text['gen_ai.tool.call.arguments'], if(attributes_string['gen_ai.tool.call.arguments'] != '', attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments'])) != '', if(attributes_text['gen_ai.tool.call.arguments'] != '', attributes_text['gen_ai.tool.call.arguments'], if(attributes_string['gen_ai.tool.call.arguments'] != '', attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments'])), if(if(attributes_text['gen_ai.retrieval.query.text'] != '', attributes_text['gen_ai.retrieval.query.text'], if(attributes_string['gen_ai.retrieval.query.text'] != '', attributes_string['gen_ai.retrieval.query.text'], attributes_json['gen_ai.retrieval.query.text'])) != '', if(attributes_text['gen_ai.retrieval.query.text'] != '', attributes_text['gen_ai.retrieval.query.text'], if(attributes_string['gen_ai.retrieval.query.text'] != '', attributes_string['gen_ai.retrieval.query.text'], attributes_json['gen_ai.retrieval.query.text'])), if(attributes_text['gen_ai.prompt'] != '', attributes_text['gen_ai.prompt'], if(attributes_string['gen_ai.prompt'] != '', attributes_string['gen_ai.prompt'], attributes_json['gen_ai.prompt'])))))) AS input,
-    if(if(attributes_text['gen_ai.input.messages'] != '', attributes_text['gen_ai.input.messages'], if(attributes_string['gen_ai.input.messages'] != '', attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages'])) != '', if(attributes_text['gen_ai.input.messages'] != '', attributes_text['gen_ai.input.messages'], if(attributes_string['gen_ai.input.messages'] != '', attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages'])), if(arrayExists(key -> startsWith(key, 'llm.input_messages.'), mapKeys(all_strings)),
+    firstNonDefault(firstNonDefault(attributes_text['input.value'], attributes_string['input.value'], attributes_json['input.value']), firstNonDefault(attributes_text['gen_ai.input.messages'], attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages']), firstNonDefault(attributes_text['gen_ai.tool.call.arguments'], attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments']), firstNonDefault(attributes_text['gen_ai.retrieval.query.text'], attributes_string['gen_ai.retrieval.query.text'], attributes_json['gen_ai.retrieval.query.text']), firstNonDefault(attributes_text['gen_ai.prompt'], attributes_string['gen_ai.prompt'], attributes_json['gen_ai.prompt'])) AS input,
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.input.messages'], attributes_string['gen_ai.input.messages'], attributes_json['gen_ai.input.messages']), if(arrayExists(key -> startsWith(key, 'llm.input_messages.'), mapKeys(all_strings)),
         concat('[', arrayStringConcat(arrayMap(
             i -> concat(
                 '{"role":', toJSONString(all_strings[concat('llm.input_messages.', toString(i), '.message.role')]),
@@ -285,8 +298,8 @@ SELECT
                 key -> toUInt32OrZero(extract(key, '^llm\\.input_messages\\.(\\d{1,4})\\.')),
                 arrayFilter(key -> match(key, '^llm\\.input_messages\\.(\\d{1,4})\\.'), mapKeys(all_strings)))))), ','), ']'),
         '')) AS input_messages,
-    if(if(attributes_text['output.value'] != '', attributes_text['output.value'], if(attributes_string['output.value'] != '', attributes_string['output.value'], attributes_json['output.value'])) != '', if(attributes_text['output.value'] != '', attributes_text['output.value'], if(attributes_string['output.value'] != '', attributes_string['output.value'], attributes_json['output.value'])), if(if(attributes_text['gen_ai.output.messages'] != '', attributes_text['gen_ai.output.messages'], if(attributes_string['gen_ai.output.messages'] != '', attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages'])) != '', if(attributes_text['gen_ai.output.messages'] != '', attributes_text['gen_ai.output.messages'], if(attributes_string['gen_ai.output.messages'] != '', attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages'])), if(if(attributes_text['gen_ai.tool.call.result'] != '', attributes_text['gen_ai.tool.call.result'], if(attributes_string['gen_ai.tool.call.result'] != '', attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result'])) != '', if(attributes_text['gen_ai.tool.call.result'] != '', attributes_text['gen_ai.tool.call.result'], if(attributes_string['gen_ai.tool.call.result'] != '', attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result'])), if(if(attributes_text['gen_ai.retrieval.documents'] != '', attributes_text['gen_ai.retrieval.documents'], if(attributes_string['gen_ai.retrieval.documents'] != '', attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents'])) != '', if(attributes_text['gen_ai.retrieval.documents'] != '', attributes_text['gen_ai.retrieval.documents'], if(attributes_string['gen_ai.retrieval.documents'] != '', attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents'])), if(attributes_text['gen_ai.completion'] != '', attributes_text['gen_ai.completion'], if(attributes_string['gen_ai.completion'] != '', attributes_string['gen_ai.completion'], attributes_json['gen_ai.completion'])))))) AS output,
-    if(if(attributes_text['gen_ai.output.messages'] != '', attributes_text['gen_ai.output.messages'], if(attributes_string['gen_ai.output.messages'] != '', attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages'])) != '', if(attributes_text['gen_ai.output.messages'] != '', attributes_text['gen_ai.output.messages'], if(attributes_string['gen_ai.output.messages'] != '', attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages'])), if(arrayExists(key -> startsWith(key, 'llm.output_messages.'), mapKeys(all_strings)),
+    firstNonDefault(firstNonDefault(attributes_text['output.value'], attributes_string['output.value'], attributes_json['output.value']), firstNonDefault(attributes_text['gen_ai.output.messages'], attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages']), firstNonDefault(attributes_text['gen_ai.tool.call.result'], attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result']), firstNonDefault(attributes_text['gen_ai.retrieval.documents'], attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents']), firstNonDefault(attributes_text['gen_ai.completion'], attributes_string['gen_ai.completion'], attributes_json['gen_ai.completion'])) AS output,
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.output.messages'], attributes_string['gen_ai.output.messages'], attributes_json['gen_ai.output.messages']), if(arrayExists(key -> startsWith(key, 'llm.output_messages.'), mapKeys(all_strings)),
         concat('[', arrayStringConcat(arrayMap(
             i -> concat(
                 '{"role":', toJSONString(all_strings[concat('llm.output_messages.', toString(i), '.message.role')]),
@@ -306,7 +319,7 @@ SELECT
                 key -> toUInt32OrZero(extract(key, '^llm\\.output_messages\\.(\\d{1,4})\\.')),
                 arrayFilter(key -> match(key, '^llm\\.output_messages\\.(\\d{1,4})\\.'), mapKeys(all_strings)))))), ','), ']'),
         '')) AS output_messages,
-    if(if(attributes_text['gen_ai.retrieval.documents'] != '', attributes_text['gen_ai.retrieval.documents'], if(attributes_string['gen_ai.retrieval.documents'] != '', attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents'])) != '', if(attributes_text['gen_ai.retrieval.documents'] != '', attributes_text['gen_ai.retrieval.documents'], if(attributes_string['gen_ai.retrieval.documents'] != '', attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents'])), if(arrayExists(key -> startsWith(key, 'retrieval.documents.'), mapKeys(all_strings)),
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.retrieval.documents'], attributes_string['gen_ai.retrieval.documents'], attributes_json['gen_ai.retrieval.documents']), if(arrayExists(key -> startsWith(key, 'retrieval.documents.'), mapKeys(all_strings)),
         concat('[', arrayStringConcat(arrayMap(
             i -> concat(
                 '{"id":', toJSONString(all_strings[concat('retrieval.documents.', toString(i), '.document.id')]),
@@ -317,16 +330,16 @@ SELECT
                 key -> toUInt32OrZero(extract(key, '^retrieval\\.documents\\.(\\d{1,4})\\.')),
                 arrayFilter(key -> match(key, '^retrieval\\.documents\\.(\\d{1,4})\\.'), mapKeys(all_strings)))))), ','), ']'),
         '')) AS retrieval_documents,
-    if(attributes_text['gen_ai.system_instructions'] != '', attributes_text['gen_ai.system_instructions'], if(attributes_string['gen_ai.system_instructions'] != '', attributes_string['gen_ai.system_instructions'], attributes_json['gen_ai.system_instructions'])) AS system_instructions,
-    if(if(attributes_text['gen_ai.tool.call.arguments'] != '', attributes_text['gen_ai.tool.call.arguments'], if(attributes_string['gen_ai.tool.call.arguments'] != '', attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments'])) != '', if(attributes_text['gen_ai.tool.call.arguments'] != '', attributes_text['gen_ai.tool.call.arguments'], if(attributes_string['gen_ai.tool.call.arguments'] != '', attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments'])), if(if(attributes_text['tool.parameters'] != '', attributes_text['tool.parameters'], if(attributes_string['tool.parameters'] != '', attributes_string['tool.parameters'], attributes_json['tool.parameters'])) != '', if(attributes_text['tool.parameters'] != '', attributes_text['tool.parameters'], if(attributes_string['tool.parameters'] != '', attributes_string['tool.parameters'], attributes_json['tool.parameters'])), if(span_type = 'tool', if(attributes_text['input.value'] != '', attributes_text['input.value'], if(attributes_string['input.value'] != '', attributes_string['input.value'], attributes_json['input.value'])), ''))) AS tool_arguments,
-    if(if(attributes_text['gen_ai.tool.definitions'] != '', attributes_text['gen_ai.tool.definitions'], if(attributes_string['gen_ai.tool.definitions'] != '', attributes_string['gen_ai.tool.definitions'], attributes_json['gen_ai.tool.definitions'])) != '', if(attributes_text['gen_ai.tool.definitions'] != '', attributes_text['gen_ai.tool.definitions'], if(attributes_string['gen_ai.tool.definitions'] != '', attributes_string['gen_ai.tool.definitions'], attributes_json['gen_ai.tool.definitions'])), if(arrayExists(key -> startsWith(key, 'llm.tools.'), mapKeys(all_strings)),
+    firstNonDefault(attributes_text['gen_ai.system_instructions'], attributes_string['gen_ai.system_instructions'], attributes_json['gen_ai.system_instructions']) AS system_instructions,
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.tool.call.arguments'], attributes_string['gen_ai.tool.call.arguments'], attributes_json['gen_ai.tool.call.arguments']), firstNonDefault(attributes_text['tool.parameters'], attributes_string['tool.parameters'], attributes_json['tool.parameters']), if(span_type = 'tool', firstNonDefault(attributes_text['input.value'], attributes_string['input.value'], attributes_json['input.value']), '')) AS tool_arguments,
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.tool.definitions'], attributes_string['gen_ai.tool.definitions'], attributes_json['gen_ai.tool.definitions']), if(arrayExists(key -> startsWith(key, 'llm.tools.'), mapKeys(all_strings)),
         concat('[', arrayStringConcat(arrayMap(
             i -> all_strings[concat('llm.tools.', toString(i), '.tool.json_schema')],
             arraySort(arrayDistinct(arrayMap(
                 key -> toUInt32OrZero(extract(key, '^llm\\.tools\\.(\\d{1,4})\\.')),
                 arrayFilter(key -> match(key, '^llm\\.tools\\.(\\d{1,4})\\.'), mapKeys(all_strings)))))), ','), ']'),
         '')) AS tool_definitions,
-    if(if(attributes_text['gen_ai.tool.call.result'] != '', attributes_text['gen_ai.tool.call.result'], if(attributes_string['gen_ai.tool.call.result'] != '', attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result'])) != '', if(attributes_text['gen_ai.tool.call.result'] != '', attributes_text['gen_ai.tool.call.result'], if(attributes_string['gen_ai.tool.call.result'] != '', attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result'])), if(span_type = 'tool', if(attributes_text['output.value'] != '', attributes_text['output.value'], if(attributes_string['output.value'] != '', attributes_string['output.value'], attributes_json['output.value'])), '')) AS tool_result,
+    firstNonDefault(firstNonDefault(attributes_text['gen_ai.tool.call.result'], attributes_string['gen_ai.tool.call.result'], attributes_json['gen_ai.tool.call.result']), if(span_type = 'tool', firstNonDefault(attributes_text['output.value'], attributes_string['output.value'], attributes_json['output.value']), '')) AS tool_result,
     input_tokens, output_tokens, total_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens,
     cost_input, cost_output, cost_total, finish_reasons, response_id, session_id, user_id, agent_name,
     tool_name, tool_call_id, prompt_name, prompt_version, environment, release, time_to_first_token_ns, error_type,

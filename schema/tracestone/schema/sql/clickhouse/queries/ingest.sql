@@ -93,7 +93,7 @@ FROM (
         -- All conditions are on the key, so they may come before versions are told apart. The first drops nearly all rows
         -- for the least: a set of single texts is looked up several times faster than one of tuples.
         PREWHERE trace_id IN (SELECT trace_id FROM touched)
-            AND (experiment_id, intDiv(toUnixTimestamp(s.start_time), 5)) IN (
+            AND (experiment_id, intDiv(toInt64(s.start_time), 5)) IN (
                 SELECT experiment_id, slice FROM trace_slices WHERE trace_id IN (SELECT trace_id FROM touched))
         GROUP BY experiment_id, trace_id
     )

@@ -15,7 +15,7 @@ FROM (
     FROM span_rows AS s FINAL
     -- see refresh_traces in ingest.sql
     PREWHERE trace_id IN (SELECT trace_id FROM touched)
-        AND (experiment_id, intDiv(toUnixTimestamp(s.start_time), 5)) IN (
+        AND (experiment_id, intDiv(toInt64(s.start_time), 5)) IN (
             SELECT experiment_id, slice FROM trace_slices WHERE trace_id IN (SELECT trace_id FROM touched))
 )
 WHERE place > 1

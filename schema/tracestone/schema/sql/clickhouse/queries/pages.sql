@@ -92,7 +92,7 @@ SELECT
 FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
   AND trace_id = {trace_id:String}
-  AND intDiv(toUnixTimestamp(start_time), 5) IN (
+  AND intDiv(toInt64(start_time), 5) IN (
       SELECT slice FROM trace_slices
       WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
 ORDER BY start_time, span_id

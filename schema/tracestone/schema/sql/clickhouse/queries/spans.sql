@@ -19,7 +19,7 @@ SELECT
     toUnixTimestamp64Nano(received_at) AS received_at_ns
 FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
-  AND intDiv(toUnixTimestamp(start_time), 5) IN (
+  AND intDiv(toInt64(start_time), 5) IN (
       SELECT slice FROM trace_slices
       WHERE trace_id IN {trace_ids:Array(String)} AND experiment_id = {experiment_id:UInt32})
   AND trace_id IN {trace_ids:Array(String)}
