@@ -17,8 +17,11 @@ from pathlib import Path
 
 @dataclass(eq=False)
 class File:
+    """`stale` are ranges that a failed sync did not write: the system takes them for written from then on."""
+
     data: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
+    stale: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -29,11 +32,19 @@ class Handle:
 
 
 class SimulatedDisk:
-    """`free` is how many bytes still fit; `fail` maps an operation to the errno it fails with from now on."""
+    """`free` is how many bytes still fit; `fail` maps an operation to the errno it fails with from now on.
+
+    With `dice`, any operation may fail, writes be short and overwriting be torn, with the probability `rate`. What is
+    in `unreadable` (a file, from, to) cannot be read. While the folders are `away`, no name is found.
+    """
 
     def __init__(self, free: int = 1 << 40) -> None:
         self.free = free
         self.fail: dict[str, int] = {}
+        self.dice: random.Random | None = None
+        self.rate = 0.0
+        self.unreadable: list[tuple[File, int, int]] = []
+        self.away = False
         self.calls: Counter[str] = Counter()
         self.before_sync: Callable[[Path], None] = lambda _: None
         self._files: dict[Path, File] = {}
@@ -59,6 +70,7 @@ class SimulatedDisk:
             for file in self._files.values():
                 file.data = bytearray(_torn(file, dice))
                 file.durable = bytes(file.data)
+                file.stale.clear()
             self._handles.clear()
             self._locks.clear()
             self.fail.clear()
@@ -78,6 +90,14 @@ class SimulatedDisk:
         """The bytes of a file, to be looked at or damaged."""
         return self._files[path].data
 
+    def file(self, path: Path) -> File:
+        """A file, whatever its name will be."""
+        return self._files[path]
+
+    def has(self, file: File) -> bool:
+        """Whether a file still has a name."""
+        return any(file is each for each in self._files.values())
+
     def open_handles(self) -> int:
         """How many descriptors are open."""
         return len(self._handles)
@@ -86,11 +106,13 @@ class SimulatedDisk:
 
     def make_folder(self, folder: Path) -> None:
         self._enter("make_folder")
+        if self.away:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._folders.update((folder, *folder.parents))
 
     def names(self, folder: Path) -> list[str]:
         self._enter("names")
-        if folder not in self._folders:
+        if folder not in self._folders or self.away:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return [path.name for path in self._files if path.parent == folder]
 
@@ -103,6 +125,7 @@ class SimulatedDisk:
 
     def create(self, path: Path) -> int:
         self._enter("create")
+        self._look()
         if path in self._files:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._files[path] = File()
@@ -110,6 +133,7 @@ class SimulatedDisk:
 
     def open(self, path: Path) -> int:
         self._enter("open")
+        self._look()
         if path not in self._files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return self._handle(self._files[path], path)
@@ -125,12 +149,18 @@ class SimulatedDisk:
         self._enter("size")
         return len(self._handles[descriptor].file.data)
 
+    def is_at(self, descriptor: int, path: Path) -> bool:
+        self._enter("is_at")
+        return not self.away and self._files.get(path) is self._handles[descriptor].file
+
     def write(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
         data = b"".join(buffers)
         handle = self._handles[descriptor]
         part = data[: min(len(data), self.free)]
         if "write" in self.fail:
             part = data[: len(data) // 2]
+        elif self._strikes() and self.dice is not None:
+            part = part[: self.dice.randint(1, len(part))]
         self._put(handle.file, part, handle.offset)
         handle.offset += len(part)
         self._enter("write")
@@ -139,27 +169,42 @@ class SimulatedDisk:
         return len(part)
 
     def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
-        self._enter("write_at")
         file = self._handles[descriptor].file
+        if self._strikes() and self.dice is not None:
+            self._put(file, data[: self.dice.randint(0, len(data))], offset)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._enter("write_at")
         if offset + len(data) - len(file.data) > self.free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._put(file, data, offset)
 
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
         self._enter("read_at")
-        return bytes(self._handles[descriptor].file.data[offset : offset + size])
+        file = self._handles[descriptor].file
+        if any(file is bad and offset < end and start < offset + size for bad, start, end in self.unreadable):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return bytes(file.data[offset : offset + size])
 
     def truncate(self, descriptor: int, size: int) -> None:
         self._enter("truncate")
         file = self._handles[descriptor].file
         self.free += len(file.data) - size
         del file.data[size:]
+        file.stale = [(start, min(end, size)) for start, end in file.stale if start < size]
 
     def sync(self, descriptor: int) -> None:
         handle = self._handles[descriptor]
         self.before_sync(handle.path)
-        self._enter("sync")
-        handle.file.durable = bytes(handle.file.data)
+        file = handle.file
+        try:
+            self._enter("sync")
+        except OSError:
+            file.stale.append(_unsynced(file))
+            raise
+        durable = bytearray(file.data)
+        for start, end in file.stale:
+            durable[start:end] = file.durable[start:end].ljust(end - start, b"\0")
+        file.durable = bytes(durable)
 
     def sync_folder(self, folder: Path) -> None:
         self._enter("sync_folder")
@@ -169,6 +214,9 @@ class SimulatedDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         self._enter("rename")
+        self._look()
+        if source not in self._files:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._files[target] = self._files.pop(source)
         # A rename is journaled as a whole, so it is durable or not; it is never what is tested here.
         self._durable_names.pop(source, None)
@@ -176,6 +224,7 @@ class SimulatedDisk:
 
     def remove(self, path: Path) -> None:
         self._enter("remove")
+        self._look()
         if path not in self._files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self.free += len(self._files.pop(path).data)
@@ -188,6 +237,16 @@ class SimulatedDisk:
         self.calls[operation] += 1
         if operation in self.fail:
             raise OSError(self.fail[operation], os.strerror(self.fail[operation]))
+        if self._strikes() and self.dice is not None and operation not in ("lock", "close", "size", "is_at"):
+            code = self.dice.choice([errno.EIO, errno.EIO, errno.ENOSPC])
+            raise OSError(code, os.strerror(code))
+
+    def _strikes(self) -> bool:
+        return self.dice is not None and self.dice.random() < self.rate
+
+    def _look(self) -> None:
+        if self.away:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _handle(self, file: File, path: Path) -> int:
         with self._guard:
@@ -200,6 +259,19 @@ class SimulatedDisk:
         if len(file.data) < offset:
             file.data.extend(bytes(offset - len(file.data)))
         file.data[offset : offset + len(data)] = data
+        end = offset + len(data)
+        pieces = [
+            piece for start, stop in file.stale for piece in ((start, min(stop, offset)), (max(start, end), stop))
+        ]
+        file.stale = [(start, stop) for start, stop in pieces if start < stop]
+
+
+def _unsynced(file: File) -> tuple[int, int]:
+    """The range that was written since the last sync."""
+    longer = max(len(file.data), len(file.durable))
+    data, durable = file.data.ljust(longer, b"\1"), file.durable.ljust(longer, b"\0")
+    differ = [at for at in range(longer) if data[at] != durable[at]]
+    return (differ[0], min(differ[-1] + 1, len(file.data))) if differ else (0, 0)
 
 
 def _torn(file: File, dice: random.Random) -> bytes:

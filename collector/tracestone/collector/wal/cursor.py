@@ -86,15 +86,16 @@ class Cursor:
 
     def __init__(self, filesystem: Filesystem, folder: Path) -> None:
         self._filesystem = filesystem
-        path = folder / CURSOR_NAME
-        found = self._load(path) if CURSOR_NAME in filesystem.names(folder) else None
+        self._folder = folder
+        self._path = folder / CURSOR_NAME
+        found = self._load() if CURSOR_NAME in filesystem.names(folder) else None
         self.fresh = found is None
         if found is None:
-            self.state, self._slot = CursorState(secrets.token_bytes(16), 0, 0, 0), 0
-            self._make(folder)
+            self.state, self._slot = CursorState(secrets.token_bytes(16), 0, 0, 0), 1
+            self._make(self.state)
         else:
             self.state, self._slot = found
-        self._descriptor = filesystem.open(path)
+        self._descriptor = filesystem.open(self._path)
 
     def save(self, *, acknowledged: int, floor: int, batch_ends: tuple[int, ...]) -> None:
         """Make this durable. On OSError the old state still stands, here and on disk."""
@@ -108,15 +109,18 @@ class Cursor:
         offset = SLOT_OFFSETS[self._slot]
         self._filesystem.write_at(self._descriptor, encode_cursor(state), offset)
         self._filesystem.sync(self._descriptor)
+        if self._filesystem.is_at(self._descriptor, self._path):
+            self._slot = 1 - self._slot  # only now: after a failure the other slot is the only good one
+        else:
+            self._replace(state)
         self.state = state
-        self._slot = 1 - self._slot  # only now: after a failure the other slot is the only good one
 
     def close(self) -> None:
         """Close the file."""
         self._filesystem.close(self._descriptor)
 
-    def _load(self, path: Path) -> tuple[CursorState, int] | None:
-        descriptor = self._filesystem.open(path)
+    def _load(self) -> tuple[CursorState, int] | None:
+        descriptor = self._filesystem.open(self._path)
         try:
             slots = [decode_cursor(self._filesystem.read_at(descriptor, SLOT_BYTES, offset)) for offset in SLOT_OFFSETS]
         finally:
@@ -127,17 +131,24 @@ class Cursor:
         _, number, state = max(valid, key=lambda entry: entry[0])
         return state, 1 - number
 
-    def _make(self, folder: Path) -> None:
-        new = folder / f"{CURSOR_NAME}.new"
+    def _replace(self, state: CursorState) -> None:
+        """Put the file back that somebody removed."""
+        self._make(state)
+        descriptor = self._filesystem.open(self._path)
+        with contextlib.suppress(OSError):
+            self._filesystem.close(self._descriptor)
+        self._descriptor, self._slot = descriptor, 1
+
+    def _make(self, state: CursorState) -> None:
+        new = self._folder / f"{CURSOR_NAME}.new"
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.remove(new)
-        first = encode_cursor(self.state)
+        first = encode_cursor(state)
         descriptor = self._filesystem.create(new)
         try:
             self._filesystem.write_at(descriptor, first.ljust(FILE_BYTES, b"\0"), 0)
             self._filesystem.sync(descriptor)
         finally:
             self._filesystem.close(descriptor)
-        self._filesystem.rename(new, folder / CURSOR_NAME)
-        self._filesystem.sync_folder(folder)
-        self._slot = 1
+        self._filesystem.rename(new, self._path)
+        self._filesystem.sync_folder(self._folder)

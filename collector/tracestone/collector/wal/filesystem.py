@@ -38,6 +38,9 @@ class Filesystem(Protocol):
     def size(self, descriptor: int) -> int:
         """The file's size in bytes."""
 
+    def is_at(self, descriptor: int, path: Path) -> bool:
+        """Whether `path` still is the name of the open file; False if it was removed, moved or replaced."""
+
     def write(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Write the buffers after what was last written; the number of bytes written, which may be less than
         their sum."""
@@ -101,12 +104,22 @@ class RealFilesystem:
     def size(self, descriptor: int) -> int:
         return os.fstat(descriptor).st_size
 
+    def is_at(self, descriptor: int, path: Path) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except FileNotFoundError:
+            return False
+
     def write(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
         return os.writev(descriptor, buffers)
 
     def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
-        if os.pwrite(descriptor, data, offset) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = 0
+        while written < len(data):
+            count = os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+            if not count:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written += count
 
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
         data = os.pread(descriptor, size, offset)

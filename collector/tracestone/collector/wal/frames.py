@@ -164,6 +164,14 @@ def decode_segment_header(data: bytes, first: int) -> SegmentHeader | str:
     return SegmentHeader(log_id, first, previous_end, created)
 
 
+def stated_first(data: bytes) -> int | None:
+    """The first position that an intact header in `data` states, whatever the file is called."""
+    if len(data) < SEGMENT_HEADER_BYTES or not intact(data[:SEGMENT_HEADER_BYTES]):
+        return None
+    first: int = _SEGMENT.unpack_from(data)[5]
+    return first
+
+
 def encode_frame_header(position: int, records: int, written: int, body_bytes: int) -> bytes:
     """The 32 bytes a frame starts with."""
     return sealed(_FRAME.pack(FRAME_MAGIC, records, position, written, body_bytes))

@@ -15,21 +15,26 @@ from tracestone.schema import clock
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Why a segment cannot be trusted from `position` on."""
+    """Why a segment cannot be trusted from `position` on; `is_gone` says that there is no file to keep."""
 
     position: int
     reason: str
+    is_gone: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """One file. `end` is the position after its last durable frame; `closed` says that it gets no more."""
+    """One file. `end` is the position after its last durable frame; `closed` says that it gets no more.
+
+    A damaged one `is_aside` once its file is in the quarantine.
+    """
 
     path: Path
     first: int
     end: int
     closed: bool = False
     damage: Damage | None = None
+    is_aside: bool = False
 
     @property
     def start(self) -> int:
@@ -40,6 +45,11 @@ class Segment:
     def limit(self) -> int:
         """Up to where it can be read."""
         return self.end if self.damage is None else self.damage.position
+
+    @property
+    def lost_bytes(self) -> int:
+        """What was durable, cannot be read and was not set aside."""
+        return self.end - self.damage.position if self.damage is not None and self.damage.is_gone else 0
 
     @property
     def finished(self) -> bool:

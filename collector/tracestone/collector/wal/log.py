@@ -21,12 +21,16 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The log's state, for /health. `last_error` is empty when the last operations worked."""
+    """The log's state, for /health. `last_error` is empty when the last operations worked.
+
+    `missing_bytes` were acknowledged and are lost: the start or the reader since found them missing.
+    """
 
     waiting_bytes: int
     disk_bytes: int
     segments: int
     quarantined: int
+    missing_bytes: int
     oldest: int | None
     last_error: str
 
@@ -45,15 +49,17 @@ class Log:
 
     def stats(self) -> Stats:
         """The state now; no I/O."""
-        return _stats(self._ledger, self.reader, self.writer.pending_bytes, self.writer.last_error)
+        return _stats(self._ledger, self.reader, self.recovered, self.writer.pending_bytes, self.writer.last_error)
 
     async def close(self) -> None:
         """Refuse new records, make durable what was taken, close everything."""
         try:
             await self.writer.close()
         finally:
-            await self.reader.close()
-            self._filesystem.close(self._lock)
+            try:
+                await self.reader.close()
+            finally:
+                self._filesystem.close(self._lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ class HalfLog:
 
     def stats(self) -> Stats:
         """The state now, without what the writer only has in memory; no I/O."""
-        return _stats(self.ledger, self.reader, 0, "")
+        return _stats(self.ledger, self.reader, self.recovered, 0, "")
 
     async def close(self) -> None:
         """Stop reading. What is not consumed comes again with the next start."""
@@ -130,7 +136,7 @@ def open_log(
         reserve_bytes=reserve_bytes,
         max_pending_bytes=max_pending_bytes,
     )
-    reader = Reader(files, folder, ledger, cursor)
+    reader = Reader(files, folder, ledger, cursor, quarantined=recovered.quarantined)
     return Log(cursor.state.log_id.hex(), writer, reader, recovered, ledger, files, lock)
 
 
@@ -145,7 +151,7 @@ def open_half(
     lock, cursor, recovered, found = _open(files, folder, lock_seconds)
     ledger = FollowedLedger.of(found, folder, words)
     words.reset(ledger.synced)
-    reader = Reader(files, folder, ledger, cursor)
+    reader = Reader(files, folder, ledger, cursor, quarantined=recovered.quarantined)
     return HalfLog(cursor.state.log_id.hex(), reader, recovered, ledger, lock, folder, files, cursor)
 
 
@@ -192,7 +198,8 @@ def _open(files: Filesystem, folder: Path, lock_seconds: float) -> tuple[int, Cu
         if cursor is not None:
             cursor.close()
         files.close(lock)
-        raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}.") from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise StartRefused(f"The write-ahead log in {folder} cannot be opened: {error.strerror}{where}.") from error
 
 
 def _lock(files: Filesystem, path: Path, seconds: float) -> int:
@@ -211,12 +218,13 @@ def _beginning(cursor: Cursor, ledger: Ledger) -> Beginning:
     return Beginning(state.log_id, state.floor, ledger.previous_end, ledger.synced, ledger.disk_bytes)
 
 
-def _stats(ledger: Ledger, reader: Reader, pending_bytes: int, writer_error: str) -> Stats:
+def _stats(ledger: Ledger, reader: Reader, recovered: Recovered, pending_bytes: int, writer_error: str) -> Stats:
     return Stats(
         waiting_bytes=ledger.bytes_after(ledger.acknowledged) + pending_bytes,
         disk_bytes=ledger.disk_bytes,
         segments=len(ledger.segments),
         quarantined=reader.quarantined,
+        missing_bytes=recovered.missing_bytes + reader.missing_bytes,
         oldest=reader.oldest,
         last_error=writer_error or reader.last_error,
     )

@@ -8,11 +8,14 @@ a crash the same batches come again, with the same names.
 store's insert comes before `acknowledge`, which makes the cursor durable before it deletes a segment.
 
 Damage found while reading (the disk changed what recovery had found intact) ends the segment there: it is set
-aside once what is before is consumed, and reading goes on with the next one.
+aside once what is before is consumed, and reading goes on with the next one. The same holds for a frame that
+the disk fails to read UNREADABLE_TRIES times, and for a segment whose file somebody removed; what is lost
+with that one is counted in `missing_bytes`. When the whole folder is away, nothing is given up.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from tracestone.collector.wal import frames, quarantine
+from tracestone.collector.wal import frames, quarantine, scan
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES, Cursor
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
@@ -33,6 +36,7 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 READ_SLACK_BYTES = 64 * 1024  # frame headers among the bodies
+UNREADABLE_TRIES = 8  # with the pauses of the loader, about half a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,9 @@ class Batch:
 class Reader:
     """The only reader of a log. Call everything from one event loop, `next` from one task."""
 
-    def __init__(self, filesystem: Filesystem, folder: Path, ledger: Ledger, cursor: Cursor) -> None:
+    def __init__(
+        self, filesystem: Filesystem, folder: Path, ledger: Ledger, cursor: Cursor, *, quarantined: int = 0
+    ) -> None:
         self._filesystem = filesystem
         self._folder = folder
         self._ledger = ledger
@@ -67,7 +73,10 @@ class Reader:
         # `next` and `acknowledge` run in different tasks; what they write to the cursor must not interleave.
         self._moving = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wal-reader")
-        self.quarantined = quarantine.count(filesystem, folder)
+        self._careful_until = 0  # before this position, frames are read one by one
+        self._unreadable = (0, 0)  # a position, and how often reading failed there
+        self._missing_bytes = 0
+        self.quarantined = quarantined
         self.last_error = ""
 
     @property
@@ -79,6 +88,11 @@ class Reader:
     def oldest(self) -> int | None:
         """When the oldest record that is handed out and not acknowledged was written, wall clock, ns."""
         return self._open[0].oldest if self._open else None
+
+    @property
+    def missing_bytes(self) -> int:
+        """What was durable and is lost, because somebody removed its file."""
+        return self._missing_bytes + sum(segment.lost_bytes for segment in self._ledger.segments)
 
     async def next(self, max_bytes: int, timeout: float, max_age: float = 0.0) -> Batch | None:  # noqa: ASYNC109
         """The next batch, or None if nothing is durable within `timeout` seconds.
@@ -184,29 +198,50 @@ class Reader:
         self._ledger.unread_since = clock.monotonic() if self._ledger.bytes_after(batch.end, 1) else None
 
     async def _release(self, acknowledged: int, ends: tuple[int, ...] | None = None) -> None:
-        """Move the cursor, then delete (or set aside) the segments that are no longer needed."""
+        """Set damaged segments aside, move the cursor, then delete the segments that are no longer needed.
+
+        In this order: what lies behind the cursor is deleted by the next start. While one cannot be set aside, the
+        cursor stays before it, and what is behind comes again after a crash.
+        """
         done, beyond = self._ledger.consumed(acknowledged)
+        for number, segment in enumerate(done):
+            if not await self._is_aside(segment):
+                done, beyond = done[:number], segment.limit
+                break
         if beyond > self._ledger.acknowledged:
             still_out = tuple(batch.end for batch in self._open) if ends is None else ends
             await self._in_thread(self._save, beyond, (*still_out, *self._repeat))
             self._ledger.acknowledged = beyond
         for segment in done:
-            try:
-                await self._in_thread(self._remove, segment)
-            except StorageDown as error:  # the cursor is past it: it is only space, and tried again
-                log.warning(
-                    "A consumed log segment cannot be removed",
-                    extra={"action": "wal_remove", "segment": segment.path.name, "reason": str(error)},
-                )
+            if segment.damage is None and not await self._is_freed(self._remove, segment):
                 return
             self._ledger.drop(segment)
-            self.quarantined += segment.damage is not None
+            self._missing_bytes += segment.lost_bytes
+
+    async def _is_aside(self, segment: Segment) -> bool:
+        """Whether nothing of the segment would be lost if its file were deleted; sets it aside for that."""
+        if segment.damage is None or segment.damage.is_gone or segment.is_aside:
+            return True
+        return await self._is_freed(self._set_aside, segment)
+
+    async def _is_freed(self, work: Callable[[Segment], None], segment: Segment) -> bool:
+        try:
+            await self._in_thread(work, segment)
+        except StorageDown as error:  # it is only space, and tried again
+            log.warning(
+                "A log segment that was read cannot be removed or set aside",
+                extra={"action": "wal_remove", "segment": segment.path.name, "reason": str(error)},
+            )
+            return False
+        return True
 
     def _damaged(self, segment: Segment, damage: Damage) -> None:
         self._ledger.damaged(segment, damage)
         self._repeat.clear()  # the batches that come now are others
         log.error(
-            "A log segment is damaged; what is before the damage is read, the file is set aside",
+            "A log segment was removed by somebody; what was not read of it is lost"
+            if damage.is_gone
+            else "A log segment is damaged; what is before the damage is read, the file is set aside",
             extra={
                 "action": "wal_damage",
                 "segment": segment.path.name,
@@ -227,30 +262,74 @@ class Reader:
     # What follows runs on the reader's thread.
 
     def _read(self, segment: Segment, start: int, limit: int, max_bytes: int) -> tuple[Batch | None, Damage | None]:
-        descriptor = self._open_segment(segment)
-        size = min(limit - start, max_bytes + READ_SLACK_BYTES)
+        try:
+            descriptor = self._open_segment(segment)
+        except FileNotFoundError:
+            self._filesystem.names(self._folder)  # raises if the whole folder is away: it may come back
+            return None, Damage(start, "the file is gone", is_gone=True)
+        batch = None
+        if start >= self._careful_until:
+            try:
+                batch = self._read_run(descriptor, segment, start, limit, max_bytes)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._careful_until = start + max_bytes + READ_SLACK_BYTES
+        if batch is None:
+            batch = self._read_frame(descriptor, segment, start, limit)
+        return (None, batch) if isinstance(batch, Damage) else (batch, None)
+
+    def _read_frame(self, descriptor: int, segment: Segment, start: int, limit: int) -> Batch | Damage:
+        """The frame at `start` alone, because something of what follows cannot be read."""
+        try:
+            header = scan.header_at(self._filesystem, segment, descriptor, start)
+            size = frames.FRAME_HEADER_BYTES if header is None else header.size
+            return self._read_run(descriptor, segment, start, min(limit, start + size), size, slack=0)
+        except OSError as error:
+            position, tries = self._unreadable
+            self._unreadable = start, tries + 1 if position == start else 1
+            if error.errno != errno.EIO or self._unreadable[1] < UNREADABLE_TRIES:
+                raise
+            return Damage(start, scan.UNREADABLE)
+
+    def _read_run(
+        self, descriptor: int, segment: Segment, start: int, limit: int, max_bytes: int, slack: int = READ_SLACK_BYTES
+    ) -> Batch | Damage:
+        size = min(limit - start, max_bytes + slack)
         data = self._filesystem.read_at(descriptor, size, start - segment.first)
         run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size and size < run.wanted <= limit - start:  # one record larger than was read
             data = self._filesystem.read_at(descriptor, run.wanted, start - segment.first)
             run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size:
-            return None, Damage(start, run.fault or "the segment ends inside a frame")
+            return Damage(start, run.fault or "the segment ends inside a frame")
         end = start + run.size
         name = f"{self._log_id}/{start}-{end}"
-        return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest), None
+        return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest)
 
     def _save(self, acknowledged: int, batch_ends: tuple[int, ...]) -> None:
         self._cursor.save(acknowledged=acknowledged, floor=self._cursor.state.floor, batch_ends=batch_ends)
 
     def _remove(self, segment: Segment) -> None:
+        self._let_go(segment)
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.remove(segment.path)
+
+    def _set_aside(self, segment: Segment) -> None:
+        assert segment.damage is not None
+        self._let_go(segment)
+        try:
+            quarantine.set_aside(self._filesystem, self._folder, segment.path, segment.damage)
+        except FileNotFoundError:
+            self._filesystem.names(self._folder)  # raises if the whole folder is away: it may come back
+            segment.damage = replace(segment.damage, is_gone=True)
+        else:
+            segment.is_aside = True
+            self.quarantined += 1
+
+    def _let_go(self, segment: Segment) -> None:
         if self._descriptor is not None and self._descriptor[0] is segment:
             self._close_segment()
-        with contextlib.suppress(FileNotFoundError):
-            if segment.damage is None:
-                self._filesystem.remove(segment.path)
-            else:
-                quarantine.set_aside(self._filesystem, self._folder, segment.path, segment.damage)
 
     def _open_segment(self, segment: Segment) -> int:
         if self._descriptor is None or self._descriptor[0] is not segment:

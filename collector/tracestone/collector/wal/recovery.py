@@ -6,6 +6,7 @@ What is decided here, once, before anything is written or read:
 - **Damage** anywhere else (or in the last segment, if whole frames follow) ends its segment there: what is
   before is read, then the file goes to `quarantine/` and reading goes on with the next one. Content is never
   guessed.
+- What the disk **cannot read** counts as damage at a start: the file is kept, and the rest of the log is read.
 - A **missing or unreadable cursor** makes this a log with a new id, read from its oldest segment. The store
   then gets some batches again under other names; it keeps one row per span all the same.
 - A cursor that points **inside a frame** goes back to its start; one **before the oldest** segment goes to
@@ -19,11 +20,15 @@ All segments behind the cursor are read and checked: about one second for some G
 has died (see `remote`) the same is done for the newest segments alone, while the reader goes on.
 """
 
+import errno
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracestone.collector.wal import frames, scan
+from tracestone.collector.wal import frames, quarantine, scan
 from tracestone.collector.wal.cursor import Cursor
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
@@ -33,12 +38,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Recovered:
-    """What opening a log had to do. Bytes include frame headers."""
+    """What opening a log had to do, and how many segments were set aside before. Bytes include frame headers."""
 
     cursor_lost: bool = False
     cut_bytes: int = 0
     missing_bytes: int = 0
+    quarantined: int = 0
     damaged: list[Damage] = field(default_factory=list)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the block say which file they are about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +83,12 @@ class Recovery:
         self._cursor = cursor
         self._acknowledged = cursor.state.acknowledged
         self._known_end = 0
+        self._can_wait = False
         self.recovered = Recovered()
 
     def run(self) -> Ledger:
         """Look at every segment, put the cursor right, and say what there is to read."""
-        found = [self._look(first) for first in sorted(self._firsts())]
+        found = [self._look(each) for each in sorted(self._firsts())]
         self.recovered.cursor_lost = self._cursor.fresh and bool(found)
         self._save(max((file.end for file in found), default=0))  # before anything is cut
         found = self._without_unborn(found)
@@ -82,6 +99,7 @@ class Recovery:
         self._filesystem.sync_folder(self._folder)
         self._save(0)
         self._report()
+        self.recovered.quarantined = quarantine.count(self._filesystem, self._folder)
         ledger = Ledger(segments, acknowledged=self._acknowledged)
         ledger.synced = max(ledger.previous_end, self._acknowledged)
         ledger.disk_bytes = sum(segment.end - segment.first for segment in segments)
@@ -95,6 +113,7 @@ class Recovery:
         """
         first = 0 if newest is None else newest.first
         self._known_end = 0 if newest is None else newest.end
+        self._can_wait = True
         found = [self._look(each) for each in sorted(self._firsts()) if each >= first]
         self._save(max((file.end for file in found), default=0))
         segments = self._judged(self._without_unborn(found))
@@ -105,7 +124,8 @@ class Recovery:
     def _judged(self, found: list[_Found]) -> list[Segment]:
         segments = []
         for number, file in enumerate(found):
-            segment = self._judge(file, found[number + 1] if number + 1 < len(found) else None)
+            with _naming(self._path(file)):
+                segment = self._judge(file, found[number + 1] if number + 1 < len(found) else None)
             if segment.limit > segment.start or segment.damage is not None:
                 segments.append(segment)
             else:
@@ -128,12 +148,23 @@ class Recovery:
         return self._folder / frames.segment_name(file.first)
 
     def _look(self, first: int) -> _Found:
-        descriptor = self._filesystem.open(self._folder / frames.segment_name(first))
+        path = self._folder / frames.segment_name(first)
+        with _naming(path):
+            descriptor = self._filesystem.open(path)
+            try:
+                size = self._filesystem.size(descriptor)
+                return _Found(first, size, self._header(descriptor, first))
+            finally:
+                self._filesystem.close(descriptor)
+
+    def _header(self, descriptor: int, first: int) -> frames.SegmentHeader | str:
         try:
             data = self._filesystem.read_at(descriptor, frames.SEGMENT_HEADER_BYTES, 0)
-            return _Found(first, self._filesystem.size(descriptor), frames.decode_segment_header(data, first))
-        finally:
-            self._filesystem.close(descriptor)
+        except OSError as error:
+            if error.errno != errno.EIO or self._can_wait:
+                raise
+            return scan.UNREADABLE
+        return frames.decode_segment_header(data, first)
 
     def _without_unborn(self, found: list[_Found]) -> list[_Found]:
         """Remove the files that end within a header that is not whole: no frame can ever have been in them."""
@@ -171,7 +202,7 @@ class Recovery:
             self._check(segment, descriptor, is_last=successor is None)
             if segment.end < file.end:
                 self._filesystem.truncate(descriptor, segment.end - segment.first)
-            if segment.end < file.end or successor is None:  # a killed process may have left its last frame unsynced
+            if segment.end < file.end or successor is None:
                 self._filesystem.sync(descriptor)
         finally:
             self._filesystem.close(descriptor)
@@ -180,15 +211,30 @@ class Recovery:
     def _check(self, segment: Segment, descriptor: int, *, is_last: bool) -> None:
         if segment.start < self._acknowledged:
             self._acknowledged = scan.frame_start(self._filesystem, segment, descriptor, self._acknowledged)
-        position, fault = scan.intact_end(self._filesystem, segment, descriptor, max(segment.start, self._acknowledged))
-        if not fault:
+        found = scan.intact(self._filesystem, segment, descriptor, max(segment.start, self._acknowledged))
+        if found.fault == scan.UNREADABLE and self._can_wait:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if not found.fault:
+            self._make_durable(segment, descriptor, found, is_last=is_last)
             return
-        torn = is_last and position >= self._known_end
-        if torn and not scan.frame_follows(self._filesystem, segment, descriptor, position + 1):
-            self.recovered.cut_bytes += segment.end - position
-            segment.end = position
+        torn = is_last and found.end >= self._known_end and found.fault != scan.UNREADABLE
+        if torn and not scan.frame_follows(self._filesystem, segment, descriptor, found.end + 1):
+            self.recovered.cut_bytes += segment.end - found.end
+            segment.end = found.end
+            self._make_durable(segment, descriptor, found, is_last=True)
         else:
-            self._damaged(segment, Damage(position, fault))
+            self._damaged(segment, Damage(found.end, found.fault))
+
+    def _make_durable(self, segment: Segment, descriptor: int, found: scan.Intact, *, is_last: bool) -> None:
+        """Write the last frame of the log once more, for `_judge` to sync.
+
+        The process that wrote it may have been killed before its sync, or have seen it fail: the system then takes
+        for written what is not on the disk, and a sync alone changes nothing.
+        """
+        if is_last and found.last < found.end:
+            offset = found.last - segment.first
+            data = self._filesystem.read_at(descriptor, found.end - found.last, offset)
+            self._filesystem.write_at(descriptor, data, offset)
 
     def _damaged(self, segment: Segment, damage: Damage) -> Segment:
         segment.damage = damage

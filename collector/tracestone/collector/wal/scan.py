@@ -1,28 +1,46 @@
 """Reads through one segment to find out what of it is whole. `descriptor` is the segment's file, open."""
 
+import errno
+from dataclasses import dataclass
+
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import Segment
 
 READ_BYTES = 4 * 1024 * 1024
+UNREADABLE = "the disk cannot read it"
 
 
-def intact_end(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> tuple[int, str]:
-    """How far the frames from `position` on are whole, and what is wrong with the next one."""
+@dataclass(frozen=True, slots=True)
+class Intact:
+    """Frames are whole up to `end`; `last` is where the last of them starts, `fault` what is wrong with the next."""
+
+    end: int
+    last: int
+    fault: str
+
+
+def intact(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> Intact:
+    """What is whole from `position` on."""
     wanted = READ_BYTES
+    last = position
     while position < segment.end:
         size = min(max(wanted, READ_BYTES), segment.end - position)
-        data = filesystem.read_at(descriptor, size, position - segment.first)
+        data = _readable(filesystem, segment, descriptor, position, size)
+        if data is None:
+            return Intact(position, last, UNREADABLE)
         run = frames.read_run(memoryview(data), position, READ_BYTES)
         position += run.size
+        if run.bodies:
+            last = position - frames.FRAME_OVERHEAD_BYTES - len(run.bodies[-1])
         if run.fault:
-            return position, run.fault
+            return Intact(position, last, run.fault)
         if not run.size and run.wanted <= size:
-            return position, "the segment cannot be read to its end"
+            return Intact(position, last, "the segment cannot be read to its end")
         if run.wanted > segment.end - position:
-            return position, "the segment ends inside a frame"
+            return Intact(position, last, "the segment ends inside a frame")
         wanted = run.wanted
-    return position, ""
+    return Intact(position, last, "")
 
 
 def header_at(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> frames.FrameHeader | None:
@@ -33,24 +51,48 @@ def header_at(filesystem: Filesystem, segment: Segment, descriptor: int, positio
 
 def frame_start(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> int:
     """`position`, or the start of the frame it points into, if the frames before lead there."""
-    at = segment.start if header_at(filesystem, segment, descriptor, position) is None else position
-    while at < position:
-        header = header_at(filesystem, segment, descriptor, at)
-        if header is None:
-            return position
-        if at + header.size > position:
-            return at
-        at += header.size
+    try:
+        at = segment.start if header_at(filesystem, segment, descriptor, position) is None else position
+        while at < position:
+            header = header_at(filesystem, segment, descriptor, at)
+            if header is None:
+                return position
+            if at + header.size > position:
+                return at
+            at += header.size
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
     return position
+
+
+def _readable(filesystem: Filesystem, segment: Segment, descriptor: int, position: int, size: int) -> bytes | None:
+    """`size` bytes from `position`; where the disk fails to read them, one frame; None if it fails there too."""
+    for attempt in ("all", "one frame"):
+        try:
+            if attempt == "one frame":
+                header = header_at(filesystem, segment, descriptor, position)
+                size = min(size, frames.FRAME_HEADER_BYTES if header is None else header.size)
+            return filesystem.read_at(descriptor, size, position - segment.first)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+    return None
 
 
 def frame_follows(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> bool:
     """Whether a whole frame header of this log stands anywhere from `position` on.
 
-    It proves that a later group was written, so that the bad frame before it was durable once.
+    It proves that a later group was written, so that the bad frame before it was durable once. What the disk
+    cannot read may be one.
     """
     while position + frames.FRAME_HEADER_BYTES <= segment.end:
-        data = filesystem.read_at(descriptor, READ_BYTES, position - segment.first)
+        try:
+            data = filesystem.read_at(descriptor, READ_BYTES, position - segment.first)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return True
         offset = data.find(frames.FRAME_MAGIC)
         while 0 <= offset <= len(data) - frames.FRAME_HEADER_BYTES:
             if frames.decode_frame_header(data, offset, position + offset) is not None:

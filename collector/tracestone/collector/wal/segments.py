@@ -87,6 +87,8 @@ class SegmentFiles:
         try:
             self._write_all([header, *body.buffers, frames.encode_frame_end(body.crc)], size)
             self._filesystem.sync(self._descriptor)
+            if not self._filesystem.is_at(self._descriptor, segment.path):  # what has no name is gone after a restart
+                raise FileNotFoundError(errno.ENOENT, "the segment was removed while it was written")
         except OSError:
             self._abandon(segment, size)
             raise
