@@ -81,6 +81,14 @@ class Settings(BaseSettings):
         200_000, ge=1, description="Spans, log records or data points that one OTLP request may hold."
     )
     max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
+    max_attributes: int = Field(
+        10_000, ge=1, description="Attributes that a span, event, link or log record keeps; further ones are counted."
+    )
+    max_events: int = Field(10_000, ge=1, description="Events that a span keeps; further ones are counted.")
+    max_links: int = Field(10_000, ge=1, description="Links that a span keeps; further ones are counted.")
+    max_value_bytes: int = Field(
+        16 * MIB, ge=64, description="Longest text of an attribute that is kept whole; a longer one is cut there."
+    )
     max_experiments: int = Field(10_000, ge=1, description="Experiments that telemetry may create by naming them.")
 
     wal_max_bytes: int = Field(

@@ -19,7 +19,8 @@ from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
-from tracestone.collector.receiver.pieces import Limits, delimited
+from tracestone.collector.receiver.fields import delimited
+from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
@@ -70,7 +71,7 @@ async def test_a_body_of_empty_things_is_too_large(receiver: Running, body: byte
 
 
 def test_a_span_of_too_many_values_costs_itself_alone() -> None:
-    many = _span(2).SerializeToString() + b"\x4a\x00" * (pieces.MAX_ITEM_VALUES + 1)
+    many = _span(2).SerializeToString() + b"\x7a\x00" * (pieces.MAX_ITEM_VALUES + 1)
     within = delimited(5, b"\x0a\x00" * (pieces.MAX_ITEM_VALUES + 1))
     deep = _span(3).SerializeToString() + delimited(9, delimited(2, within))
     spans = [_span(1).SerializeToString(), many, deep, _span(4).SerializeToString()]

@@ -8,7 +8,7 @@ without items, is for `admit`, which goes through it piece by piece and belongs 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tracestone.collector.receiver import incoming, pieces
+from tracestone.collector.receiver import fields, incoming, pieces
 from tracestone.collector.receiver.pieces import Limits, Piece
 from tracestone.collector.signals.signal import Signal
 from tracestone.schema.errors import TooLarge
@@ -20,6 +20,7 @@ PLAIN_BYTES = 1024 * 1024
 @dataclass(frozen=True)
 class Admitted:
     """What is kept of a request: its bytes, its resources in order, and how many items were refused and why.
+    `truncated` of those that are kept were made smaller.
 
     `resources` holds for each resource the attributes that may name an experiment. `reason` may be given without a
     refusal: then it is a warning.
@@ -30,6 +31,7 @@ class Admitted:
     resources: tuple[dict[str, str], ...]
     rejected: int
     reason: str
+    truncated: int = 0
 
 
 def plain(signal: Signal, data: bytes, limits: Limits) -> Admitted | None:
@@ -38,6 +40,8 @@ def plain(signal: Signal, data: bytes, limits: Limits) -> Admitted | None:
         return None
     request = incoming.parsed(signal, data)
     if request is None:
+        return None
+    if signal.lists and incoming.has_larger(data, limits.item.unseen_bytes):
         return None
     resources = signal.resources(request)
     _bound(len(resources), limits.groups, "resources")
@@ -64,7 +68,7 @@ def admit(signal: Signal, data: bytes, limits: Limits) -> Admitted:
     """Decides on a serialised request. Raises Invalid when it is not one, TooLarge over a limit."""
     try:
         found = pieces.cut(signal, data, limits)
-    except pieces.Corrupt as error:
+    except fields.Corrupt as error:
         raise incoming.not_a_request(signal, "the protobuf is corrupt or cut short") from error
     kept: list[Admitted] = []
     naming: dict[int, dict[str, str]] = {}
@@ -85,7 +89,8 @@ def admit(signal: Signal, data: bytes, limits: Limits) -> Admitted:
         items=items,
         resources=tuple(naming.values()) if as_sent else tuple(each.resources[0] for each in kept),
         rejected=found.rejected,
-        reason=found.reason,
+        reason=found.reason or _warning(signal, found),
+        truncated=found.truncated,
     )
 
 
@@ -113,6 +118,12 @@ def _piece(signal: Signal, piece: Piece, limits: Limits) -> tuple[Admitted, bool
         rejected=unreadable + invalid,
         reason=reason,
     ), changed
+
+
+def _warning(signal: Signal, found: pieces.Pieces) -> str:
+    if not found.truncated:
+        return ""
+    return f"{found.truncated} {signal.item}(s) hold more than is kept and were truncated; {found.warning}"
 
 
 def _total(signal: Signal, request: Any) -> int | None:

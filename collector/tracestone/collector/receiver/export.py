@@ -62,6 +62,7 @@ class Exporter:
         self._existing: set[int] = set()
         self.items_accepted = 0
         self.items_rejected = 0
+        self.items_truncated = 0
 
     async def export(self, data: bytes, experiment: str | None) -> Accepted:
         """Takes one request; `experiment` is the id the sender's header names, if any.
@@ -75,6 +76,7 @@ class Exporter:
             await self._log.append(admitted.data + ours.SerializeToString())
         self.items_accepted += admitted.items
         self.items_rejected += admitted.rejected
+        self.items_truncated += admitted.truncated
         return Accepted(admitted.items, admitted.rejected, admitted.reason)
 
     async def _on_a_thread(self, data: bytes) -> Admitted:

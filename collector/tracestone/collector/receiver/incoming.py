@@ -25,6 +25,15 @@ def parsed(signal: Signal, data: bytes) -> Any | None:
     return request
 
 
+def has_larger(data: bytes, size: int) -> bool:
+    """Whether an item of a request that parses has more bytes than `size`."""
+    return len(data) > size and any(
+        len(scope.items) and max(map(len, scope.items)) > size
+        for resource in Envelope.FromString(data).resources
+        for scope in resource.scopes
+    )
+
+
 def taken_apart(signal: Signal, data: bytes, max_nesting: int, first: int) -> tuple[Any, int, str]:
     """The request without the items that cannot be parsed, their number, and what is wrong with the first.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.receiver.pieces import delimited
+from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.signals.signal import Signal
 
 _TOO_DEEP = "[nested too deep]"

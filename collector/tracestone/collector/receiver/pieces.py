@@ -6,10 +6,11 @@ values of an item so large that it is a piece of its own. Every piece is small e
 for it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tracestone.collector.receiver import fields
+from tracestone.collector.receiver.trimming import ItemLimits, trimmed
 from tracestone.collector.signals.signal import Signal, Tree
 from tracestone.schema.errors import TooLarge
 
@@ -18,14 +19,6 @@ PIECE_BYTES = 512 * 1024
 MAX_HEAD_BYTES = 1024 * 1024
 _HEADS_PER_PIECE = 4
 MAX_ITEM_VALUES = 500_000
-_DELIMITED = 2
-_FIXED = {1: 8, 5: 4}
-
-_Field = tuple[int, int, int, int]  # number (0 unless length-delimited), start, start of the value, end
-
-
-class Corrupt(Exception):
-    """The bytes are not a protobuf message that OTLP could hold."""
 
 
 class _Place(NamedTuple):
@@ -50,6 +43,7 @@ class Limits:
     nesting: int = 32
     groups: int = 10_000
     items: int = 200_000
+    item: ItemLimits = field(default_factory=ItemLimits)
 
 
 @dataclass(frozen=True)
@@ -69,18 +63,26 @@ class Pieces:
     exact: bool = True
     rejected: int = 0
     reason: str = ""
+    truncated: int = 0
+    warning: str = ""
 
     def reject(self, items: int, reason: str) -> None:
         """Counts items that are left out."""
         self.rejected += items
         self.reason = self.reason or reason
 
+    def truncate(self, warning: str) -> None:
+        """Counts an item that was made smaller."""
+        self.exact = False
+        self.truncated += 1
+        self.warning = self.warning or warning
+
 
 def cut(signal: Signal, data: bytes, limits: Limits) -> Pieces:
-    """Cuts a serialised request. Raises Corrupt when it is not one, TooLarge over a limit."""
+    """Cuts a serialised request. Raises fields.Corrupt when it is not one, TooLarge over a limit."""
     found = Pieces()
     scopes = items = resources = 0
-    for number, _, start, end in _fields(data, 0, len(data)):
+    for number, _, start, end in fields.walk(data, 0, len(data)):
         if number != 1:
             found.exact = False
             continue
@@ -92,7 +94,7 @@ def cut(signal: Signal, data: bytes, limits: Limits) -> Pieces:
         for scope in inner:
             scope_head, places = _parts(data, scope.value, scope.end, limits.items - items, f"{signal.item}s")
             items += len(places)
-            _cut_scope(signal, data, found, resources, head, scope_head, places)
+            _cut_scope(signal, data, limits, found, resources, head, scope_head, places)
         found.exact = found.exact and items > before
     return found
 
@@ -100,6 +102,7 @@ def cut(signal: Signal, data: bytes, limits: Limits) -> Pieces:
 def _cut_scope(
     signal: Signal,
     data: bytes,
+    limits: Limits,
     found: Pieces,
     resource: int,
     head: bytes,
@@ -116,19 +119,30 @@ def _cut_scope(
         while at < len(places) and (at == first or size + places[at].size <= limit):
             size += places[at].size
             at += 1
-        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(signal.tree, data, places[first]):
+        items = [_item(signal, data, place, limits.item, found) for place in places[first:at]]
+        size = sum(map(len, items))
+        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(signal.tree, items[0]):
             found.reject(1, f"{signal.item} {first + 1} of its scope holds more than {MAX_ITEM_VALUES} values")
             continue
-        items = [data[place.start : place.end] for place in places[first:at]]
         scope_size = len(scope_head) + size
-        inner = b"".join((head, _opened(2, scope_size), scope_head, *items))
-        found.pieces.append(Piece(resource, _opened(1, len(inner)) + inner, first + 1))
+        inner = b"".join((head, fields.opened(2, scope_size), scope_head, *items))
+        found.pieces.append(Piece(resource, fields.opened(1, len(inner)) + inner, first + 1))
+
+
+def _item(signal: Signal, data: bytes, place: _Place, limits: ItemLimits, found: Pieces) -> bytes:
+    """An item as a field of its scope, within the limits."""
+    if place.size > limits.unseen_bytes:
+        smaller = trimmed(signal, data[place.value : place.end], limits)
+        if smaller is not None:
+            found.truncate(smaller[1])
+            return fields.delimited(2, smaller[0])
+    return data[place.start : place.end]
 
 
 def _parts(data: bytes, start: int, end: int, room: int, what: str) -> tuple[bytes, list[_Place]]:
     """The fields of a message but number 2, and where its fields of number 2 stand."""
     head, inner = [], []
-    for number, at, value, after in _fields(data, start, end):
+    for number, at, value, after in fields.walk(data, start, end):
         if number == 2:
             inner.append(_Place(at, value, after))
             _bound(len(inner), room, what)
@@ -143,73 +157,21 @@ def _bound(count: int, limit: int, what: str) -> None:
         raise TooLarge(f"The request has too many {what}; send it in smaller parts.")
 
 
-def _has_few_values(tree: Tree, data: bytes, item: _Place) -> bool:
+def _has_few_values(tree: Tree, data: bytes) -> bool:
+    """Whether an item, as a field of its scope, may be made into objects."""
     count = 0
-    waiting = [("item", item.value, item.end)]
+    ((_, _, start, end),) = fields.walk(data, 0, len(data))
+    waiting = [("item", start, end)]
     while waiting:
         kind, start, end = waiting.pop()
         messages = tree[kind]
         try:
-            for number, _, value, after in _fields(data, start, end):
+            for number, _, value, after in fields.walk(data, start, end):
                 count += 1
                 if count > MAX_ITEM_VALUES:
                     return False
                 if number in messages:
                     waiting.append((messages[number], value, after))
-        except Corrupt:
+        except fields.Corrupt:
             return True  # the parser stops there too, and says so
     return True
-
-
-def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:
-    while at < end:
-        start = at
-        tag, at = _varint(data, at, end)
-        if tag < 8:
-            raise Corrupt
-        wire = tag & 7
-        if wire == _DELIMITED:
-            size, value = _varint(data, at, end)
-            at = value + size
-            number = tag >> 3
-        else:
-            number, value = 0, at
-            if wire == 0:
-                _, at = _varint(data, at, end)
-            else:
-                at += _FIXED.get(wire, end)  # groups were given up before OTLP began
-        if at > end:
-            raise Corrupt
-        yield number, start, value, at
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    if at < end and data[at] < 0x80:
-        return data[at], at + 1
-    number = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
-    raise Corrupt
-
-
-def delimited(number: int, value: bytes) -> bytes:
-    """A length-delimited field of a message, serialised."""
-    return _opened(number, len(value)) + value
-
-
-def _opened(number: int, size: int) -> bytes:
-    return _encoded(number << 3 | _DELIMITED) + _encoded(size)
-
-
-def _encoded(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -10,6 +10,7 @@ from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
+from tracestone.collector.receiver.trimming import ItemLimits
 from tracestone.collector.signals.known import SIGNALS
 from tracestone.collector.wal.writer import Writer
 from tracestone.schema.settings import Settings
@@ -37,7 +38,8 @@ def receivers(
     settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore, *, shared_ports: bool = False
 ) -> Receivers:
     """The receivers that write to these logs, one by each signal's name."""
-    limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans)
+    item = ItemLimits(settings.max_attributes, settings.max_events, settings.max_links, settings.max_value_bytes)
+    limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans, item)
     budget = Budget(settings.max_body_bytes)
     work = Work(Arrivals(budget, seconds=settings.max_body_seconds, slow=settings.max_slow_bodies))
     exporters = tuple(

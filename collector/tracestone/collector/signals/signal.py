@@ -5,8 +5,8 @@ same field numbers. So one receiver and one loader serve them all, and what diff
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -16,6 +16,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 Part = Callable[[Any], Any]
 # The message fields of an item, by message: field number and what is in it.
 Tree = Mapping[str, Mapping[int, str]]
+
+
+class Listed(NamedTuple):
+    """A repeated field that is bounded, by its name, and the number of the field that counts what was left out."""
+
+    name: str
+    dropped: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,11 @@ class Signal:
     tree: Tree
     """The message fields of an item, whose own name in it is `item`; see `pieces`."""
 
+    lists: Mapping[str, Mapping[int, Listed]] = field(default_factory=dict)
+    """By message, as in `tree`: which repeated fields are bounded; none where nothing is."""
+    attributes_field: int = 0
+    """The number of an item's own attributes; given with `lists`."""
+
     def all_items(self, message: Any) -> Iterator[Any]:
         """Every item of a message, in order."""
         for resource in self.resources(message):
@@ -70,10 +82,10 @@ def as_sent(message: type[Any]) -> type[Any]:
     file = FileDescriptorProto()
     message.DESCRIPTOR.file.CopyToProto(file)
     for each in file.message_type:
-        for field in each.field:
-            if field.name == "json_value":
-                field.type = FieldDescriptorProto.TYPE_MESSAGE
-                field.type_name = f".{file.package}.Nested"
+        for one in each.field:
+            if one.name == "json_value":
+                one.type = FieldDescriptorProto.TYPE_MESSAGE
+                one.type_name = f".{file.package}.Nested"
     pool = DescriptorPool()
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(message.DESCRIPTOR.full_name))

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.signals.signal import Signal, as_sent, composite_in, nested_in
+from tracestone.collector.signals.signal import Listed, Signal, as_sent, composite_in, nested_in
 from tracestone.protos.ingest.v1.traces_pb2 import Span, Traces
 
 _ZERO_TRACE_ID = bytes(16)
@@ -75,4 +75,10 @@ TRACES = Signal(
         "array": {1: "value"},
         "list": {1: "pair"},
     },
+    lists={
+        "item": {9: Listed("attributes", 10), 11: Listed("events", 12), 13: Listed("links", 14)},
+        "event": {3: Listed("attributes", 4)},
+        "link": {4: Listed("attributes", 5)},
+    },
+    attributes_field=9,
 )
