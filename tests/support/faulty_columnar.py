@@ -55,7 +55,7 @@ class PickyColumnar(Columnar):
 
     async def insert_bytes(self, table: str, payload: bytes, fmt: str, settings: Settings) -> None:
         """Inserts, or raises StatementFailed."""
-        if table == "otlp_traces_in":
+        if table.startswith("otlp_"):
             self._refuse(self.refuses_insert(payload))
         await super().insert_bytes(table, payload, fmt, settings)
 
