@@ -14,6 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tracestone.collector.open_files import connections_for
 from tracestone.schema.settings import Settings
 
 # The application itself gives up a body that is late, and answers; this is for those that do not.
@@ -32,8 +33,9 @@ class HttpLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> "HttpLimits":
-        """As they are set."""
-        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
+        """As they are set, with no more connections than this process can open."""
+        given = {each.name: getattr(settings, each.name) for each in fields(cls)}
+        return cls(**{**given, "max_connections": connections_for(settings.max_connections)})
 
 
 class Connections:

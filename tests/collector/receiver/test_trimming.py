@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.running import Running, grpc_export
@@ -18,6 +19,7 @@ from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.receiver.trimming import MARK, ItemLimits, trimmed
+from tracestone.collector.signals.logs import LOGS
 from tracestone.collector.signals.traces import TRACES
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 
@@ -124,6 +126,18 @@ def test_a_value_that_stands_there_twice_is_cut_twice() -> None:
     kept = trimmed(TRACES, item, FEW)
     assert kept is not None
     assert Span.FromString(kept[0]).attributes[0].value.string_value == "b" * 100
+
+
+def test_a_log_record_is_trimmed_too() -> None:
+    record = LogRecord(body=AnyValue(string_value="x" * 200), attributes=[_pair(f"key {n}") for n in range(5)])
+    found = trimmed(LOGS, record.SerializeToString(), FEW)
+    assert found is not None
+    kept = LogRecord.FromString(found[0])
+    assert kept.body.string_value == "x" * 100
+    assert _keys(kept.attributes) == ["key 0", "key 1", "key 2", MARK]
+    assert kept.dropped_attributes_count == 2
+    notes = [value.string_value for value in kept.attributes[3].value.array_value.values]
+    assert notes == ["body: 100 of 200 bytes kept", "attributes: 3 of 5 kept"]
 
 
 def test_notes_are_few() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from tracestone.collector.open_files import connections_for
 from tracestone.schema.settings import Settings
 
 _MS = 1000
@@ -23,8 +24,9 @@ class GrpcLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> "GrpcLimits":
-        """As they are set."""
-        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
+        """As they are set, with no more connections than this process can open."""
+        given = {each.name: getattr(settings, each.name) for each in fields(cls)}
+        return cls(**{**given, "max_connections": connections_for(settings.max_connections)})
 
     def options(self) -> list[tuple[str, int]]:
         """Options of a server. grpc takes any name and ignores those that it does not know, so a test looks."""

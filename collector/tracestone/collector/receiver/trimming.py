@@ -83,7 +83,9 @@ def _message(work: _Work, kind: str, data: bytes, start: int, end: int, depth: i
     counts: Counter[int] = Counter()
     lists, inside = work.signal.lists.get(kind, {}), work.signal.tree[kind]
     for number, at, value, after in fields.walk(data, start, end):
-        if kind == "pair" and number == 1:
+        if kind == "item" and inside.get(number) == "value":
+            work.key = "body"
+        elif kind == "pair" and number == 1:
             work.key = data[value : min(after, value + 100)].decode("utf-8", "replace")
         kept: bytes | None = None
         if number in lists:

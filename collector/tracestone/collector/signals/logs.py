@@ -6,7 +6,7 @@ from operator import attrgetter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.signals.signal import Signal, as_sent, composite_in, is_composite, nested_in
+from tracestone.collector.signals.signal import Listed, Signal, as_sent, composite_in, is_composite, nested_in
 from tracestone.protos.ingest.v1.logs_pb2 import Logs
 
 
@@ -47,4 +47,6 @@ LOGS = Signal(
         "array": {1: "value"},
         "list": {1: "pair"},
     },
+    lists={"item": {6: Listed("attributes", 7)}},
+    attributes_field=6,
 )
