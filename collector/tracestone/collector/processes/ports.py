@@ -18,13 +18,16 @@ class SharedPort:
             with socket.socket(family, kind) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
-            self._socket = socket.socket(family, kind)
+        except OSError as error:
+            raise _refusal(name, host, port, error) from error
+        self._socket = socket.socket(family, kind)
+        try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.bind(address)
         except OSError as error:
-            why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or "no such address"
-            raise StartRefused(f"{name} cannot listen on {host}:{port}: {why}.") from error
+            self._socket.close()
+            raise _refusal(name, host, port, error) from error
         self.number: int = self._socket.getsockname()[1]
 
     def __enter__(self) -> "SharedPort":
@@ -34,3 +37,8 @@ class SharedPort:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+
+def _refusal(name: str, host: str, port: int, error: OSError) -> StartRefused:
+    why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or "no such address"
+    return StartRefused(f"{name} cannot listen on {host}:{port}: {why}.")

@@ -53,6 +53,8 @@ class ReceiverProcess:
     @property
     def problem(self) -> str:
         """What is wrong with it, "" when it serves."""
+        if self._keeping is not None and self._keeping.done():
+            return f"Receiver process {self.number} is not started again."
         return self._ended or self._trouble
 
     @property
@@ -135,7 +137,10 @@ class ReceiverProcess:
         """Runs one process to its end; why it ended, in a sentence."""
         reason = ""
         async with AsyncExitStack() as stack:
-            channel, process = await self._spawn(stack)
+            try:
+                channel, process = await self._spawn(stack)
+            except OSError as error:
+                return f"Receiver process {self.number} cannot be started: {error.strerror}."
             try:
                 async with asyncio.timeout(_SILENCE_SECONDS) as patience:
                     async for key, content in channel.messages():
