@@ -1,4 +1,4 @@
-"""Realistic OTLP requests, built once and re-stamped with fresh trace ids and times for every send.
+"""Realistic OTLP requests, built once and re-stamped with fresh ids and times for every send.
 
 A request holds whole agent traces of eight spans (agent, retrieval, two tools, four model calls) in the current
 OpenTelemetry GenAI conventions. `span_bytes` sets the average size of a span; the text is made of words, so that it
@@ -90,21 +90,24 @@ def _span(rng: random.Random, kind: str, trace_id: bytes, span_id: bytes, parent
 
 @dataclass
 class Template:
-    """A request's bytes and where its trace ids and times stand in them."""
+    """A request's bytes and where its ids and times stand in them."""
 
     data: np.ndarray
     spans: int
     _ids: np.ndarray
     _id_group: np.ndarray
+    _span_ids: np.ndarray
     _traces: int
     _times: np.ndarray
     _offsets: np.ndarray
 
     def stamp(self, rng: np.random.Generator, now_ns: int) -> bytes:
-        """The request with fresh trace ids, ending at about `now_ns`."""
+        """The request with fresh trace and span ids, ending at about `now_ns`."""
         fresh = rng.integers(0, 256, size=(self._traces, 16), dtype=np.uint8)
         fresh[:, 0] |= 1
         self.data[self._ids] = fresh[self._id_group]
+        # All ids of spans begin with the same four bytes, so that parents are found.
+        self.data[self._span_ids] = rng.integers(0, 256, size=4, dtype=np.uint8)
         stamps = (np.uint64(now_ns) - self._offsets).view(np.uint8).reshape(-1, 8)
         self.data[self._times] = stamps
         return self.data.tobytes()
@@ -139,7 +142,7 @@ def template(span_bytes: int, traces: int, seed: int = 0) -> Template:
             ids.append(trace_id)
     raw = request.SerializeToString()
     places, cursor = [], 0
-    times, offsets = [], []
+    times, offsets, span_ids = [], [], []
     for span, trace_id in zip(scope.spans, ids, strict=True):
         cursor = raw.index(trace_id, cursor)
         places.append(range(cursor, cursor + 16))
@@ -149,11 +152,15 @@ def template(span_bytes: int, traces: int, seed: int = 0) -> Template:
             times.append(range(at, at + 8))
             offsets.append(offset)
         cursor += 16
+        for span_id in filter(None, (span.span_id, span.parent_span_id)):
+            at = raw.index(span_id, cursor)
+            span_ids.append(range(at, at + 4))
     return Template(
         data=np.frombuffer(bytearray(raw), dtype=np.uint8),
         spans=len(ids),
         _ids=np.array(places),
         _id_group=np.arange(len(ids)) // SPANS_PER_TRACE,
+        _span_ids=np.array(span_ids),
         _traces=traces,
         _times=np.array(times),
         _offsets=np.array(offsets, dtype=np.uint64),
