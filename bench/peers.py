@@ -1,0 +1,434 @@
+"""Tracestone beside the OpenTelemetry Collector, MLflow and Phoenix: the same spans, one after another, ratios printed.
+
+    scripts/clients go peers && python bench/peers.py
+    python bench/peers.py --seconds 15 --only tracestone,collector
+
+All are sent the requests of bench/payloads.py over gRPC, MLflow over HTTP because it has nothing else; each runs alone,
+on loopback, on an empty folder. CPU is that of the process under test (user and system, with its children), from the
+first request until everything is stored or passed on; for Tracestone the receiver's threads are also told apart.
+
+- Tracestone is `tracestone up`: acknowledged on disk, stored, traces computed, queryable.
+- The Collector takes OTLP, batches it and sends it over HTTP to a sink that throws it away: uncompressed, with gzip
+  (its default), and with its persistent queue (synced, no batch processor), which is the nearest to what Tracestone's
+  receiver does. "nop" is receiver and batch alone. It stores nothing.
+- MLflow and Phoenix store in their default SQLite. Phoenix acknowledges before it stores, so its stored rate counts.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import httpx
+import ingest
+import numpy as np
+import psutil
+import uvloop
+from payloads import SPANS_PER_TRACE, Template, template
+
+ROOT = Path(__file__).parents[1]
+SERVING_SECONDS = 120
+SETTLE_SECONDS = 60
+PROTOBUF = {"content-type": "application/x-protobuf"}
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
+Call = Callable[[bytes], Awaitable[bool]]
+
+
+@dataclass
+class Figures:
+    """One peer's run. Rates in spans/s, CPU in µs a span; `stored` is None where nothing is stored."""
+
+    name: str
+    version: str
+    acknowledged: float
+    stored: float | None
+    cpu: float
+    kept: str
+    receiver_cpu: float | None = None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def family_cpu(process: psutil.Process) -> float:
+    """CPU seconds of a process and its children, ended ones included."""
+    spent = 0.0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            times = each.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        spent += times.user + times.system
+    times = process.cpu_times()
+    return spent + times.children_user + times.children_system
+
+
+async def drive(call: Call, shape: Template, arguments: argparse.Namespace) -> tuple[int, int, float]:
+    """Sends as fast as requests are taken; spans and bytes acknowledged, and seconds until the last answer."""
+    rng = np.random.default_rng()
+    began = time.perf_counter()
+    spans = data = 0
+
+    async def sender() -> None:
+        nonlocal spans, data
+        while time.perf_counter() < began + arguments.seconds:
+            request = shape.stamp(rng, time.time_ns())
+            while not await call(request):
+                if time.perf_counter() > began + arguments.seconds + 30:
+                    raise RuntimeError("a request was refused for half a minute")
+                await asyncio.sleep(0.1)
+            spans += shape.spans
+            data += len(request)
+
+    await asyncio.gather(*(sender() for _ in range(arguments.senders)))
+    return spans, data, time.perf_counter() - began
+
+
+@asynccontextmanager
+async def over_grpc(port: int) -> AsyncIterator[Call]:
+    """Export over gRPC."""
+    options = [("grpc.max_send_message_length", 64 << 20), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        export = channel.unary_unary(ingest.EXPORT)
+
+        async def call(request: bytes) -> bool:
+            try:
+                await export(request)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                    raise
+                return False
+            return True
+
+        yield call
+
+
+@asynccontextmanager
+async def over_http(url: str, headers: dict[str, str]) -> AsyncIterator[Call]:
+    """Export over HTTP; what is refused is sent again, whatever the reason."""
+    async with httpx.AsyncClient(timeout=120, headers={**PROTOBUF, **headers}) as client:
+
+        async def call(request: bytes) -> bool:
+            try:
+                answer = await client.post(url, content=request)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200
+
+        yield call
+
+
+@asynccontextmanager
+async def serving(command: list[Any], url: str, log: Path, **environment: str) -> AsyncIterator[psutil.Process]:
+    """A server, ready to take requests at `url`."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=out, stderr=out, env={**os.environ, **environment}, cwd=log.parent
+        )
+    try:
+        async with httpx.AsyncClient(timeout=5) as client:
+            end = time.perf_counter() + SERVING_SECONDS
+            while True:
+                if process.poll() is not None or time.perf_counter() > end:
+                    raise RuntimeError(f"{command[0]} does not serve: {log.read_text()[-2000:]}")
+                try:
+                    await client.get(url)
+                except httpx.TransportError:
+                    await asyncio.sleep(0.1)
+                else:
+                    break
+        yield psutil.Process(process.pid)
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for child in children:
+            if child.is_running():
+                child.kill()
+
+
+async def tracestone(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
+    """`tracestone up`, by bench/ingest.py."""
+    own = argparse.Namespace(
+        **{**vars(arguments), "transport": "grpc", "rate": 0, "no_probe": True, "option": [], "json": False}
+    )
+    found = await ingest.measure(own, folder / "tracestone")
+    if found["lost"] or found["doubled"]:
+        raise RuntimeError(f"lost {found['lost']}, doubled {found['doubled']}")
+    receiver, store = found["receiver CPU us/span"], found["store CPU us/span"]
+    rates = found["spans/s acknowledged"], found["spans/s until queryable"]
+    return [Figures("Tracestone", "", *rates, receiver + store, "log on disk, ClickHouse", receiver)]
+
+
+class Sink(asyncio.Protocol):
+    """HTTP that answers every request with an empty success and counts the bytes of bodies."""
+
+    taken = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection begins."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._head = b""
+        self._missing = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Part of a head or a body comes."""
+        while data:
+            if not self._missing:
+                self._head += data
+                head, end, data = self._head.partition(b"\r\n\r\n")
+                if not end:
+                    return
+                self._head = b""
+                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+                self._missing = int(fields[b"content-length"])
+                Sink.taken += self._missing
+            part, data = data[: self._missing], data[self._missing :]
+            self._missing -= len(part)
+            if not self._missing:
+                self._transport.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
+                )
+
+
+async def collector(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
+    """The OpenTelemetry Collector, several ways."""
+    found = []
+    loop = asyncio.get_running_loop()
+    sink_port, *_ = free_ports(1)
+    sink = await loop.create_server(Sink, "127.0.0.1", sink_port)
+    to_sink = {"endpoint": f"http://127.0.0.1:{sink_port}", "sending_queue": {"block_on_overflow": True}}
+    durable = {"storage": "file_storage", "queue_size": 100_000, "block_on_overflow": True}
+    ways: dict[str, tuple[dict[str, Any], bool]] = {
+        "Collector, otlphttp": ({"otlphttp": {**to_sink, "compression": "none"}}, True),
+        "Collector, otlphttp gzip": ({"otlphttp": {**to_sink, "compression": "gzip"}}, True),
+        "Collector, persistent queue": (
+            {"otlphttp": {**to_sink, "compression": "none", "sending_queue": durable}},
+            False,
+        ),
+        "Collector, nop": ({"nop": {}}, True),
+    }
+    program = arguments.cache / "bin/collector"
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    for name, (exporters, batch) in ways.items():
+        port, http_port = free_ports(2)
+        queue = folder / "queue"
+        shutil.rmtree(queue, ignore_errors=True)
+        queue.mkdir()
+        protocols = {
+            "grpc": {"endpoint": f"127.0.0.1:{port}", "max_recv_msg_size_mib": 64},
+            "http": {"endpoint": f"127.0.0.1:{http_port}"},
+        }
+        config = {
+            "receivers": {"otlp": {"protocols": protocols}},
+            "processors": {"batch": {}},
+            "exporters": exporters,
+            "extensions": {"file_storage": {"directory": str(queue), "fsync": True}},
+            "service": {
+                "extensions": ["file_storage"],
+                "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "error"}},
+                "pipelines": {
+                    "traces": {
+                        "receivers": ["otlp"],
+                        "processors": ["batch"] if batch else [],
+                        "exporters": list(exporters),
+                    }
+                },
+            },
+        }
+        file = folder / "collector.json"
+        file.write_text(json.dumps(config))
+        Sink.taken = 0
+        url = f"http://127.0.0.1:{http_port}/"
+        async with serving([program, "--config", file], url, folder / "collector.log") as process:
+            before = family_cpu(process)
+            async with over_grpc(port) as call:
+                spans, data, seconds = await drive(call, shape, arguments)
+            await _quiet(process)
+            spent = family_cpu(process) - before
+        if name in ("Collector, otlphttp", "Collector, persistent queue") and not 0.97 < Sink.taken / data < 1.03:
+            raise RuntimeError(f"{name}: {data} bytes were taken and {Sink.taken} arrived")
+        kept = {"Collector, persistent queue": "queue on disk"}.get(name, "nothing")
+        found.append(Figures(name, version, spans / seconds, None, spent / spans * 1e6, kept))
+    sink.close()
+    return found
+
+
+async def _quiet(process: psutil.Process) -> None:
+    """Returns when a process has used next to no CPU for a second."""
+    end = time.perf_counter() + SETTLE_SECONDS
+    while time.perf_counter() < end:
+        before = family_cpu(process)
+        await asyncio.sleep(1)
+        if family_cpu(process) - before < 0.05:
+            return
+    raise RuntimeError("it did not come to rest")
+
+
+async def _stored(database: Path, wanted: int) -> tuple[int, float]:
+    """Waits until so many spans are in a SQLite database, at most SETTLE_SECONDS; how many, and when it was looked."""
+    end = time.perf_counter() + SETTLE_SECONDS
+    while True:
+        found, now = await asyncio.to_thread(_count, database), time.perf_counter()
+        if found >= wanted or now > end:
+            return found, now
+        await asyncio.sleep(0.25)
+
+
+def _count(database: Path) -> int:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30) as connection:
+        return int(connection.execute("SELECT count(*) FROM spans").fetchone()[0])
+
+
+async def mlflow(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
+    """`mlflow server` with SQLite, over HTTP, into its default experiment."""
+    (port,) = free_ports(1)
+    home = folder / "mlflow"
+    home.mkdir()
+    database = home / "mlflow.db"
+    program = arguments.cache / "mlflow/bin/mlflow"
+    command = [
+        program, "server", "--backend-store-uri", f"sqlite:///{database}", "--default-artifact-root", home / "files",
+        "--host", "127.0.0.1", "--port", port, "--workers", arguments.mlflow_workers,
+    ]  # fmt: skip
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    url = f"http://127.0.0.1:{port}"
+    async with serving(command, f"{url}/health", home / "log", **quiet) as process:
+        await _warm(over_http(f"{url}/v1/traces", {"x-mlflow-experiment-id": "0"}))
+        already, before = _count(database), family_cpu(process)
+        began = time.perf_counter()
+        async with over_http(f"{url}/v1/traces", {"x-mlflow-experiment-id": "0"}) as call:
+            spans, _, seconds = await drive(call, shape, arguments)
+        stored, when = await _stored(database, already + spans)
+        spent = family_cpu(process) - before
+    return [_storing("MLflow", program, spans, seconds, stored - already, when - began, spent)]
+
+
+async def phoenix(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
+    """`phoenix serve` with SQLite, over gRPC."""
+    port, grpc_port = free_ports(2)
+    home = folder / "phoenix"
+    home.mkdir()
+    program = arguments.cache / "phoenix/bin/phoenix"
+    settings = {
+        "PHOENIX_WORKING_DIR": str(home), "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(grpc_port), "PHOENIX_TELEMETRY_ENABLED": "false",
+        "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false", "PHOENIX_DISABLE_AGENT_ASSISTANT": "true", "DO_NOT_TRACK": "true",
+    }  # fmt: skip
+    database = home / "phoenix.db"
+    async with serving([program, "serve"], f"http://127.0.0.1:{port}/healthz", home / "log", **settings) as process:
+        await _warm(over_grpc(grpc_port))
+        already, _ = await _stored(database, SPANS_PER_TRACE)
+        before = family_cpu(process)
+        began = time.perf_counter()
+        async with over_grpc(grpc_port) as call:
+            spans, _, seconds = await drive(call, shape, arguments)
+        stored, when = await _stored(database, already + spans)
+        spent = family_cpu(process) - before
+    return [_storing("Phoenix", program, spans, seconds, stored - already, when - began, spent)]
+
+
+async def _warm(way: Any) -> None:
+    """One small request, until it is taken."""
+    shape, rng = template(1000, 1), np.random.default_rng(1)
+    async with way as call:
+        end = time.perf_counter() + 30
+        while not await call(shape.stamp(rng, time.time_ns())):
+            if time.perf_counter() > end:
+                raise RuntimeError("the first request is not taken")
+            await asyncio.sleep(0.2)
+
+
+def _storing(name: str, program: Path, spans: int, seconds: float, stored: int, until: float, spent: float) -> Figures:
+    package = {"MLflow": "mlflow", "Phoenix": "arize-phoenix"}[name]
+    python = program.with_name("python")
+    ask = f"from importlib.metadata import version; print(version('{package}'))"
+    version = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    kept = "SQLite" if stored == spans else f"SQLite; {spans - stored:,} acknowledged spans not yet"
+    return Figures(name, version, spans / seconds, stored / until, spent / max(stored, 1) * 1e6, kept)
+
+
+def report(found: list[Figures]) -> None:
+    """Prints the table and the ratios to Tracestone."""
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print(f"{'':30} {'acknowledged/s':>14} {'stored/s':>10} {'CPU us/span':>12}  kept")
+    for each in found:
+        stored = f"{each.stored:10,.0f}" if each.stored is not None else f"{'':10}"
+        print(f"{each.name + ' ' + each.version:30} {each.acknowledged:14,.0f} {stored} {each.cpu:12,.1f}  {each.kept}")
+        if each.receiver_cpu is not None:
+            print(f"{'  its receiver':30} {'':14} {'':10} {each.receiver_cpu:12,.1f}  log on disk")
+    ours = next((each for each in found if each.receiver_cpu is not None), None)
+    if ours is None:
+        return
+    print()
+    for each in found:
+        if each is ours:
+            continue
+        if each.stored is None:
+            assert ours.receiver_cpu is not None
+            print(f"{each.name}: {each.cpu / ours.receiver_cpu:.1f} times the CPU a span of Tracestone's receiver")
+        else:
+            assert ours.stored is not None
+            rate, share = ours.stored / max(each.stored, 1e-9), each.cpu / ours.cpu
+            print(
+                f"{each.name}: Tracestone stores {rate:,.0f} times as many spans a second, at 1/{share:,.0f} of the CPU"
+            )
+
+
+def main() -> None:
+    """Parses the command line, runs, prints."""
+    peers = {"tracestone": tracestone, "collector": collector, "mlflow": mlflow, "phoenix": phoenix}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--span-bytes", type=int, default=1000)
+    parser.add_argument("--request-spans", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=15, help="of sending, for each")
+    parser.add_argument("--senders", type=int, default=8)
+    parser.add_argument("--mlflow-workers", type=int, default=4, help="MLflow's own default is 4")
+    parser.add_argument("--only", default=",".join(peers), help="of " + ", ".join(peers))
+    arguments = parser.parse_args()
+    wanted = arguments.only.split(",")
+    parts = [part for part, names in (("go", ["collector"]), ("peers", ["mlflow", "phoenix"])) if {*names} & {*wanted}]
+    if parts:
+        built = subprocess.run([ROOT / "scripts/clients", *parts], stdout=subprocess.PIPE, text=True, check=True)
+        arguments.cache = Path(built.stdout.splitlines()[-1])
+    shape = template(arguments.span_bytes, max(1, arguments.request_spans // SPANS_PER_TRACE))
+    found: list[Figures] = []
+    folder = Path(tempfile.mkdtemp(prefix="tracestone-peers-"))
+    folder.chmod(0o755)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for name in wanted:
+                print(f"{name} ...", file=sys.stderr)
+                found += runner.run(peers[name](arguments, shape, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report(found)
+
+
+if __name__ == "__main__":
+    main()
