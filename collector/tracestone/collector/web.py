@@ -13,6 +13,7 @@ from starlette.types import Scope
 from tracestone.collector import scoring_api
 from tracestone.collector.mlflow_api import errors as mlflow_errors
 from tracestone.collector.mlflow_api import routes as mlflow_routes
+from tracestone.collector.receiver.answers import wrong_path
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.ui import routes as ui_routes
 from tracestone.collector.ui.pages import Deps as PageDeps
@@ -43,7 +44,7 @@ def health_route(parts: Health) -> Route:
 
 def otlp_app(receiver: HttpReceiver) -> Starlette:
     """The OTLP/HTTP port."""
-    return Starlette(routes=receiver.routes())
+    return Starlette(routes=receiver.routes(), exception_handlers={404: wrong_path})
 
 
 def main_app(

@@ -1,11 +1,19 @@
 """Which spans of a request are taken, over both transports: a bad span never costs a good one (C3)."""
 
 import gzip
+import json
+import sys
 from collections.abc import Awaitable, Callable
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 import grpc
 import httpx
 import pytest
+from google.protobuf.json_format import Parse
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -17,18 +25,32 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
+from support.otlp_json import otlp_json
 from support.running import Running, grpc_export
 from support.telemetry import export_request, otlp_span
 
 PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
 START = 1_790_000_000_000_000_000
 Send = Callable[[bytes], Awaitable[bytes]]
 
 
-@pytest.fixture(params=["grpc", "grpc gzip", "http", "http gzip"])
+PROTOBUF_TRANSPORTS = ["grpc", "grpc gzip", "http", "http gzip", "http zstd"]
+
+
+@pytest.fixture(params=[*PROTOBUF_TRANSPORTS, "http json"])
 def send(request: pytest.FixtureRequest, receiver: Running) -> Send:
     """Sends a request's bytes, which must be answered with success; returns the answer's bytes."""
-    transport: str = request.param
+    return _sender(request.param, receiver)
+
+
+@pytest.fixture(params=PROTOBUF_TRANSPORTS)
+def send_protobuf(request: pytest.FixtureRequest, receiver: Running) -> Send:
+    """The same, for bytes that need not be a message."""
+    return _sender(request.param, receiver)
+
+
+def _sender(transport: str, receiver: Running) -> Send:
     compression = grpc.Compression.Gzip if "gzip" in transport else grpc.Compression.NoCompression
 
     async def over_grpc(body: bytes) -> bytes:
@@ -39,12 +61,22 @@ def send(request: pytest.FixtureRequest, receiver: Running) -> Send:
         headers = {"content-type": PROTOBUF}
         if "gzip" in transport:
             body, headers["content-encoding"] = gzip.compress(body), "gzip"
+        if "zstd" in transport:
+            body, headers["content-encoding"] = zstd.compress(body), "zstd"
+        return (await posted(body, headers)).content
+
+    async def in_json(body: bytes) -> bytes:
+        message = otlp_json(ExportTraceServiceRequest.FromString(body))
+        answer = await posted(json.dumps(message).encode(), {"content-type": JSON})
+        return Parse(answer.content, ExportTraceServiceResponse()).SerializeToString()
+
+    async def posted(body: bytes, headers: dict[str, str]) -> httpx.Response:
         async with httpx.AsyncClient() as http:
             answer = await http.post(receiver.traces_url, content=body, headers=headers)
-        assert (answer.status_code, answer.headers["content-type"]) == (200, PROTOBUF), answer.content
-        return answer.content
+        assert (answer.status_code, answer.headers["content-type"]) == (200, headers["content-type"]), answer.content
+        return answer
 
-    return over_grpc if transport.startswith("grpc") else over_http
+    return over_grpc if transport.startswith("grpc") else in_json if "json" in transport else over_http
 
 
 async def _stored(receiver: Running, trace: int) -> list[str]:
@@ -183,10 +215,10 @@ async def test_fields_of_ours_in_a_request_change_nothing(receiver: Running, tra
     assert row == {"experiment_id": experiment.experiment_id, "sane": 1}
 
 
-async def test_a_text_that_is_not_utf8_costs_its_span_alone(send: Send, receiver: Running, trace: int) -> None:
+async def test_a_text_that_is_not_utf8_costs_its_span_alone(send_protobuf: Send, receiver: Running, trace: int) -> None:
     good, bad = otlp_span(trace, 1, start_ns=START), otlp_span(trace, 2, start_ns=START, name="cut-here")
     body = export_request(good, bad).SerializeToString().replace(b"cut-here", b"cut-her\xc3")
-    answer = ExportTraceServiceResponse.FromString(await send(body))
+    answer = ExportTraceServiceResponse.FromString(await send_protobuf(body))
     assert answer.partial_success.rejected_spans == 1
     assert "UTF-8" in answer.partial_success.error_message
     assert await _stored(receiver, trace) == [f"{1:016x}"]

@@ -1,14 +1,20 @@
 """Compression of request bodies, with limits that hold while a body is read. No meaning of what is inside."""
 
 import asyncio
+import sys
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from tracestone.collector.receiver.arrivals import Taking
 from tracestone.collector.receiver.budget import Held
 from tracestone.schema.errors import Invalid, TooLarge
 
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _GZIP = b"\x1f\x8b\x08"
 # The least that zlib makes: two bytes of header and four of checksum around the data.
 _ZLIB_BYTES = 6
@@ -16,6 +22,16 @@ _ZLIB_BYTES = 6
 _INLINE_BYTES = 512 * 1024
 _CHUNK_BYTES = 256 * 1024
 _MAX_MEMBERS = 2000
+
+
+class _Member(Protocol):
+    """One gzip member, zlib stream or zstd frame that is being decompressed."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
 
 
 async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limit: int, held: Taking) -> bytes:
@@ -38,11 +54,11 @@ async def decompress(body: bytes, encoding: str, limit: int, held: Held) -> byte
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding not in _WINDOW_BITS:
-        raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate or identity")
+    if encoding not in _ENCODINGS:
+        raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate, zstd or identity")
     if len(body) <= _INLINE_BYTES:
-        return _inflate(body, encoding, limit, held)
-    return await asyncio.to_thread(_inflate, body, encoding, limit, held)
+        return _decompressed(body, encoding, limit, held)
+    return await asyncio.to_thread(_decompressed, body, encoding, limit, held)
 
 
 async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
@@ -54,7 +70,7 @@ async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
     """
     if data[:3] == _GZIP:
         return await decompress(data, "gzip", limit, held)
-    if len(data) > _ZLIB_BYTES and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0:
+    if len(data) > _ZLIB_BYTES and _is_zlib(data):
         try:
             return await decompress(data, "deflate", limit, held)
         except Invalid:
@@ -62,8 +78,8 @@ async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
     return data
 
 
-def _inflate(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
-    """Every member of the body, one after the other, as RFC 1952 has it; what follows the first is data too."""
+def _decompressed(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
+    """Every member of the body, one after the other, as RFC 1952 and 8878 have it; what follows the first is data."""
     view = memoryview(body)
     parts = []
     room = limit
@@ -72,20 +88,48 @@ def _inflate(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
         members += 1
         if members > _MAX_MEMBERS:
             raise Invalid("content-encoding", f"the {encoding} data has more than {_MAX_MEMBERS} members")
-        inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-        while not inflater.eof:
+        member = _ENCODINGS[encoding](body, limit)
+        while not member.eof:
             if at == len(view):
                 raise Invalid("content-encoding", f"the {encoding} data is cut short")
             # In chunks, because what follows a member is copied at its end.
             chunk = view[at : at + _CHUNK_BYTES]
             try:
-                data = inflater.decompress(chunk, room + 1)
-            except zlib.error as error:
-                raise Invalid("content-encoding", f"the body is not {encoding} data") from error
+                data = member.decompress(chunk, room + 1)
+            except (zlib.error, zstd.ZstdError) as error:
+                raise Invalid("content-encoding", f"the body is not {encoding} data: {error}") from error
             if len(data) > room:
                 raise TooLarge(f"The body has more than {limit} bytes after decompression.")
             held.take(len(data))
             parts.append(data)
             room -= len(data)
-            at += len(chunk) - len(inflater.unused_data)
+            at += len(chunk) - len(member.unused_data)
     return b"".join(parts)
+
+
+def _gzip(body: bytes, limit: int) -> _Member:
+    return zlib.decompressobj(31)
+
+
+def _deflate(body: bytes, limit: int) -> _Member:
+    # HTTP means zlib's format by that name; some send what is inside of it.
+    return zlib.decompressobj(15 if _is_zlib(body) else -15)
+
+
+def _zstd(body: bytes, limit: int) -> _Member:
+    # A frame may ask for a window as large as what it holds; more than the limit is never needed.
+    window = min(max(limit.bit_length(), 23), 27)
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
+
+
+def _is_zlib(data: bytes) -> bool:
+    return len(data) > 1 and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
+
+
+_ENCODINGS: dict[str, Callable[[bytes, int], _Member]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "zlib": _deflate,
+    "zstd": _zstd,
+}

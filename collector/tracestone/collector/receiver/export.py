@@ -64,9 +64,10 @@ class Exporter:
         self.items_rejected = 0
         self.items_truncated = 0
 
-    async def export(self, data: bytes, experiment: str | None) -> Accepted:
+    async def export(self, data: bytes, experiment: str | None, *, left_out: int = 0, reason: str = "") -> Accepted:
         """Takes one request; `experiment` is the id the sender's header names, if any.
 
+        `left_out` items of the request are not in `data`, for `reason`, and count as refused.
         Raises Invalid (not such a request, or no such experiment), TooLarge and Unavailable (try again).
         """
         admitted = plain(self.signal, data, self._limits) or await self._on_a_thread(data)
@@ -75,9 +76,10 @@ class Exporter:
             ours = self.signal.message(experiment_ids=ids, received_at=self._received_at())
             await self._log.append(admitted.data + ours.SerializeToString())
         self.items_accepted += admitted.items
-        self.items_rejected += admitted.rejected
         self.items_truncated += admitted.truncated
-        return Accepted(admitted.items, admitted.rejected, admitted.reason)
+        rejected = left_out + admitted.rejected
+        self.items_rejected += rejected
+        return Accepted(admitted.items, rejected, reason or admitted.reason)
 
     async def _on_a_thread(self, data: bytes) -> Admitted:
         async with self._threads:

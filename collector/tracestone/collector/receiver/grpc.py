@@ -73,7 +73,8 @@ class GrpcReceiver:
                 raise Unavailable("Too many requests at once; try again.")
             with exporter.budget.request() as held:
                 data = await self._message(exporter, context, held)
-                return status.response(exporter.signal, await exporter.export(data, _experiment(context)))
+                accepted = await exporter.export(data, _experiment(context))
+            return status.response(exporter.signal, accepted).SerializeToString()
         except TracestoneError as error:
             outcome = status.failure(error)
         except Exception as error:

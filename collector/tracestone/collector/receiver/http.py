@@ -1,22 +1,30 @@
-"""OTLP over HTTP with protobuf bodies. Bytes, headers, reply; nothing that the gRPC transport lacks."""
+"""OTLP over HTTP, with protobuf or JSON bodies. Bytes, headers, reply; nothing that the gRPC transport lacks."""
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from tracestone.collector.receiver import encoding, status
+from tracestone.collector.receiver import answers, encoding, status
+from tracestone.collector.receiver.answers import JSON
 from tracestone.collector.receiver.budget import Held
-from tracestone.collector.receiver.export import Exporter
+from tracestone.collector.receiver.export import Accepted, Exporter
 from tracestone.collector.receiver.grpc import EXPERIMENT_HEADER
+from tracestone.collector.receiver.otlp_json.convert import Converted, Form
 from tracestone.schema.errors import TracestoneError
 
 logger = logging.getLogger(__name__)
 
-PROTOBUF = "application/x-protobuf"
+# The router's own answer to a method that is not here says nothing.
+_METHODS = ["POST", "GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# Below this, converting JSON on the event loop is cheaper than a thread.
+_INLINE_BYTES = 128 * 1024
+# Above this, what JSON becomes may be large, so bodies wait for each other.
+_LARGE_BYTES = 4 * 1024 * 1024
 
 
 class HttpReceiver:
@@ -25,23 +33,27 @@ class HttpReceiver:
     def __init__(self, exporters: Iterable[Exporter], *, max_request_bytes: int) -> None:
         self._exporters = tuple(exporters)
         self._limit = max_request_bytes
+        self._forms = {exporter.signal: Form(exporter.signal.request) for exporter in self._exporters}
+        self._large = asyncio.Semaphore(1)
 
     def routes(self) -> list[Route]:
         """The OTLP paths."""
         return [
-            Route(f"/v1/{exporter.signal.name}", partial(self._export, exporter), methods=["POST"])
+            Route(f"/v1/{exporter.signal.name}{slash}", partial(self._export, exporter), methods=_METHODS)
             for exporter in self._exporters
+            for slash in ("", "/")
         ]
 
     async def _export(self, exporter: Exporter, request: Request) -> Response:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != PROTOBUF:
-            return PlainTextResponse(f"Content-Type must be {PROTOBUF}.\n", status_code=415)
+        if request.method != "POST":
+            return answers.wrong_method(request)
+        media_type = answers.media_type(request.headers)
+        if not media_type:
+            return answers.unsupported()
         try:
             with exporter.budget.request() as held:
-                data = await self._body(exporter, request, held)
-                accepted = await exporter.export(data, request.headers.get(EXPERIMENT_HEADER))
-            return Response(status.response(exporter.signal, accepted), media_type=PROTOBUF)
+                accepted = await self._take(exporter, request, media_type, held)
+            return answers.answer(status.response(exporter.signal, accepted), media_type)
         except ClientDisconnect:
             return Response(status_code=400)
         except TracestoneError as error:
@@ -49,12 +61,24 @@ class HttpReceiver:
         except Exception as error:
             logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
             outcome = status.failure(error)
-        return Response(
-            outcome.status.SerializeToString(),
-            status_code=outcome.http,
-            media_type=PROTOBUF,
-            headers=status.retry_after_header(outcome),
-        )
+        return answers.refusal(outcome, media_type)
+
+    async def _take(self, exporter: Exporter, request: Request, media_type: str, held: Held) -> Accepted:
+        data = await self._body(exporter, request, held)
+        experiment = request.headers.get(EXPERIMENT_HEADER)
+        if media_type != JSON:
+            return await exporter.export(data, experiment)
+        found = await self._converted(self._forms[exporter.signal], data)
+        held.take(len(found.data))
+        return await exporter.export(found.data, experiment, left_out=found.rejected, reason=found.reason)
+
+    async def _converted(self, form: Form, body: bytes) -> Converted:
+        if len(body) <= _INLINE_BYTES:
+            return form.to_protobuf(body)
+        if len(body) <= _LARGE_BYTES:
+            return await asyncio.to_thread(form.to_protobuf, body)
+        async with self._large:
+            return await asyncio.to_thread(form.to_protobuf, body)
 
     async def _body(self, exporter: Exporter, request: Request, held: Held) -> bytes:
         async with exporter.arrivals.body(held) as body:

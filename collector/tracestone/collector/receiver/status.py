@@ -13,10 +13,12 @@ Anything unforeseen is answered as retryable: a client that drops its batch lose
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
@@ -54,16 +56,19 @@ def failure(error: Exception) -> Failure:
     return _retryable("The request could not be taken; try again.", _UNFORESEEN_RETRY_SECONDS)
 
 
-def response(signal: Signal, accepted: Accepted) -> bytes:
-    """A serialised Export…ServiceResponse; empty on full success, as OTLP demands."""
-    if not accepted.rejected and not accepted.reason:
-        return b""
+def misdirected(http: int, message: str) -> Failure:
+    """A request that HTTP itself can tell is none of ours."""
+    return _failure(grpc.StatusCode.UNIMPLEMENTED, http, message)
+
+
+def response(signal: Signal, accepted: Accepted) -> Message:
+    """An Export…ServiceResponse; empty on full success, as OTLP demands."""
     answer = signal.response()
-    setattr(answer.partial_success, signal.rejected, accepted.rejected)
-    left_out = f"{accepted.rejected} invalid {signal.counted} left out; " if accepted.rejected else ""
-    answer.partial_success.error_message = f"{left_out}{accepted.reason}"[:_MAX_MESSAGE]
-    data: bytes = answer.SerializeToString()
-    return data
+    if accepted.rejected or accepted.reason:
+        setattr(answer.partial_success, signal.rejected, accepted.rejected)
+        left_out = f"{accepted.rejected} invalid {signal.counted} left out; " if accepted.rejected else ""
+        answer.partial_success.error_message = f"{left_out}{accepted.reason}"[:_MAX_MESSAGE]
+    return cast(Message, answer)
 
 
 def trailing_metadata(outcome: Failure) -> tuple[tuple[str, bytes], ...]:
