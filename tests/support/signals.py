@@ -11,6 +11,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, ResourceMetrics, 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from support.running import Running
+from tracestone.collector.wal.frames import varint
+from tracestone.protos.ingest.v1.logs_pb2 import Logs
+from tracestone.schema import clock
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.logs import LogStore
 
 START = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -84,3 +89,10 @@ async def post(receiver: Running, signal: str, body: bytes) -> bytes:
         )
     assert answer.status_code == 200, answer.content
     return answer.content
+
+
+async def store_logs(columnar: Columnar, request: ExportLogsServiceRequest, experiment_id: int) -> None:
+    """Puts log records straight into ClickHouse, as the loader would."""
+    ours = Logs(experiment_ids=[experiment_id] * len(request.resource_logs), received_at=clock.now_ns())
+    record = request.SerializeToString() + ours.SerializeToString()
+    await LogStore(columnar).insert(varint(len(record)) + record, "test")

@@ -10,8 +10,10 @@ import pytest_asyncio
 from starlette.applications import Starlette
 
 from support.asgi_server import serving
+from support.signals import log, logs_request, store_logs
 from support.site import EXPERIMENT, SECOND, Site, pages_site
 from support.telemetry import MS, otlp_span
+from tracestone.collector.ui.detail import PANE
 from tracestone.collector.ui.pages import PAGE_ROWS, Deps
 from tracestone.collector.ui.routes import routes
 from tracestone.schema.assessments import AssessmentError
@@ -346,3 +348,33 @@ async def test_a_store_that_is_away_is_a_clear_page(columnar: Columnar, pool: Po
         response = await http.get(f"/traces/{1:032x}")
     assert response.status_code == 503 and response.headers["retry-after"] == "3"
     assert "ClickHouse does not answer" in response.text
+
+
+async def test_a_span_shows_its_log_records(site: Site) -> None:
+    await site.send(otlp_span(1, 1, start_ns=site.start_ns), otlp_span(1, 2, 1, start_ns=site.start_ns))
+    own = f"/experiments/{EXPERIMENT}/traces/{1:032x}/spans/{1:016x}"
+    assert "<summary>Logs" not in await site.page(own)
+    records = [
+        log('{"content": "<b>earlier</b>"}', 1, 1, at=site.start_ns - 2 * MS, event_name="gen_ai.user.message"),
+        log("plain words", 1, 1, at=site.start_ns + MS, severity_text="WARN", attributes={"code.line.number": 7}),
+        log("of another span", 1, 2, at=site.start_ns),
+    ]
+    await store_logs(site.columnar, logs_request(*records), 99)
+    html = await site.page(own)
+    assert re.findall(r'event-head"><b>([^<]*)</b> <span class="sub-inline">([^<]*)<', html) == [
+        ("gen_ai.user.message", "\u22122 ms"),
+        ("WARN", "+1 ms"),
+    ]
+    assert "&lt;b&gt;earlier&lt;/b&gt;" in html and "plain words" in html and "code.line.number" in html
+    assert "of another span" not in html
+
+
+async def test_too_many_log_records_of_a_span_are_said_to_be_in_sql(site: Site) -> None:
+    await site.send(otlp_span(1, 1, start_ns=site.start_ns))
+    records = [log(f"record {number}", 1, 1, at=site.start_ns + number) for number in range(PANE.rows + 1)]
+    await store_logs(site.columnar, logs_request(*records), EXPERIMENT)
+    own = f"/experiments/{EXPERIMENT}/traces/{1:032x}/spans/{1:016x}"
+    html = await site.page(f"{own}?part=detail")
+    assert html.count("event-head") == PANE.rows
+    assert "SELECT * FROM logs WHERE trace_id = " in html
+    assert (await site.page(own)).count("event-head") == PANE.rows + 1

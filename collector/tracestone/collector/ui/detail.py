@@ -9,6 +9,7 @@ from tracestone.collector.ui import format as fmt
 from tracestone.collector.ui import messages as chat
 from tracestone.collector.ui.format import Clipped
 from tracestone.schema.assessments import Assessment
+from tracestone.schema.logs import LogEvent
 from tracestone.schema.spans import Span
 
 
@@ -92,6 +93,16 @@ class Event:
 
 
 @dataclass(frozen=True)
+class LogRecord:
+    """A log record of the span; `name` is its event's, else its severity. `offset_ns` is negative before its start."""
+
+    name: str
+    offset_ns: int
+    body: Clipped
+    table: Table
+
+
+@dataclass(frozen=True)
 class SpanDetail:
     """One span, ready for its template. `cut` says that something was left out."""
 
@@ -102,13 +113,22 @@ class SpanDetail:
     attributes: Table
     events: tuple[Event, ...]
     events_left_out: int
+    logs: tuple[LogRecord, ...]
+    more_logs: bool
     resource: Table
     assessments: tuple[Assessment, ...]
     whole: bool
     cut: bool
 
 
-def describe(span: Span, trace_start_ns: int, assessments: Sequence[Assessment], *, whole: bool = False) -> SpanDetail:
+def describe(
+    span: Span,
+    trace_start_ns: int,
+    assessments: Sequence[Assessment],
+    logs: Sequence[LogEvent] = (),
+    *,
+    whole: bool = False,
+) -> SpanDetail:
     """A span for its pane, or `whole` for its own page."""
     knife = _Knife(WHOLE if whole else PANE)
     sections, documents = _contents(span, knife)
@@ -116,6 +136,15 @@ def describe(span: Span, trace_start_ns: int, assessments: Sequence[Assessment],
     events = tuple(
         Event(event.name, event.time_ns - span.start_time_ns, knife.table(event.attributes))
         for event in span.events[: knife.limits.rows]
+    )
+    records = tuple(
+        LogRecord(
+            record.event_name or record.severity_text or "log record",
+            record.time_ns - span.start_time_ns,
+            knife.clip(fmt.pretty(record.body)),
+            knife.table(record.attributes),
+        )
+        for record in logs[: knife.limits.rows]
     )
     resource = knife.table(span.resource_attributes)
     left_out = len(span.events) - len(events)
@@ -127,10 +156,12 @@ def describe(span: Span, trace_start_ns: int, assessments: Sequence[Assessment],
         attributes=attributes,
         events=events,
         events_left_out=left_out,
+        logs=records,
+        more_logs=len(logs) > len(records),
         resource=resource,
         assessments=tuple(assessments),
         whole=whole,
-        cut=knife.cut or left_out > 0,
+        cut=knife.cut or left_out > 0 or len(logs) > len(records),
     )
 
 

@@ -15,6 +15,7 @@ from tracestone.schema.assessments import Assessment, value_text
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.pages import (
     ExperimentSummary,
     PageStore,
@@ -319,11 +320,15 @@ def score(assessment: Assessment) -> Score:
 async def _describe(
     deps: Deps, info: TraceInfo, span_id: str, assessments: Sequence[Assessment], *, whole: bool
 ) -> SpanDetail:
-    found = await deps.spans.span(info.experiment_id, info.trace_id, span_id)
+    rows = (detail.WHOLE if whole else detail.PANE).rows
+    found, logs = await asyncio.gather(
+        deps.spans.span(info.experiment_id, info.trace_id, span_id),
+        LogStore(deps.columnar).of_span(info.trace_id, span_id, rows + 1),
+    )
     if found is None:
         raise NotFound(f"The trace {info.trace_id} has no span {span_id}.")
     # On a thread: messages of megabytes are parsed.
-    return await asyncio.to_thread(detail.describe, found, info.start_time_ns, assessments, whole=whole)
+    return await asyncio.to_thread(detail.describe, found, info.start_time_ns, assessments, logs, whole=whole)
 
 
 async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow, ...]:

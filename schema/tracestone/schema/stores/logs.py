@@ -11,6 +11,7 @@ from tracestone.schema.stores.otlp import OtlpTable
 
 _QUERIES = sqlfiles.queries("clickhouse", "logs")
 _MAPS = ("attributes_string", "attributes_int", "attributes_float", "attributes_bool")
+MAX_BODY_CHARACTERS = 200_000
 _DAY_NS = 24 * 3600 * 10**9
 _LATEST_NS = 2**63 - 1
 
@@ -27,8 +28,13 @@ class LogStore:
         await self._table.insert(payload, batch)
 
     async def of_span(self, trace_id: str, span_id: str, limit: int) -> list[LogEvent]:
-        """The first log records of a span, of whatever experiment, in order of time."""
-        parameters = {"trace_id": trace_id.lower(), "span_id": span_id.lower(), "limit": limit}
+        """The first log records of a span, of whatever experiment, in order of time; long bodies are cut."""
+        parameters = {
+            "trace_id": trace_id.lower(),
+            "span_id": span_id.lower(),
+            "limit": limit,
+            "characters": MAX_BODY_CHARACTERS,
+        }
         return [_event(row) for row in await self._columnar.query(_QUERIES["of_span"], parameters)]
 
     async def evaluations(self, batch: str, share: int, shares: int) -> list[EvaluationEvent]:

@@ -1,7 +1,8 @@
 -- name: of_span
 -- The first log records of a span, in order of time.
 SELECT
-    log_id, toUnixTimestamp64Nano(time) AS time_ns, event_name, severity_text, body, body_type,
+    log_id, toUnixTimestamp64Nano(time) AS time_ns, event_name, severity_text,
+    leftUTF8(body, {characters:UInt32}) AS body, body_type,
     attributes_string, attributes_int, attributes_float, attributes_bool, attributes_json,
     mapApply((key, value) -> (key, base64Encode(value)), attributes_bytes) AS attributes_bytes
 FROM logs
