@@ -13,9 +13,11 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from support.running import Running
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.logs_pb2 import Logs
+from tracestone.protos.ingest.v1.metrics_pb2 import Metrics
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.stores.logs import LogStore
+from tracestone.schema.stores.otlp import OtlpTable
 
 START = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -96,3 +98,10 @@ async def store_logs(columnar: Columnar, request: ExportLogsServiceRequest, expe
     ours = Logs(experiment_ids=[experiment_id] * len(request.resource_logs), received_at=clock.now_ns())
     record = request.SerializeToString() + ours.SerializeToString()
     await LogStore(columnar).insert(varint(len(record)) + record, "test")
+
+
+async def store_metrics(columnar: Columnar, request: ExportMetricsServiceRequest, experiment_id: int) -> None:
+    """Puts data points straight into ClickHouse, as the loader would."""
+    ours = Metrics(experiment_ids=[experiment_id] * len(request.resource_metrics), received_at=clock.now_ns())
+    record = request.SerializeToString() + ours.SerializeToString()
+    await OtlpTable(columnar, "metrics", "Metrics").insert(varint(len(record)) + record, "test")

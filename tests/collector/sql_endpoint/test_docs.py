@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Histogram, HistogramDataPoint, Metric
 
+from support.signals import log, logs_request, metrics_request, pairs, store_logs, store_metrics
 from support.telemetry import export_request, otlp_span, store
 from tracestone.collector.sql_endpoint.statements import Statement, Statements
 from tracestone.schema import clock
@@ -49,6 +51,14 @@ async def fill(columnar: Columnar) -> None:
         "valid": True,
     }
     await columnar.insert_rows("assessment_rows", list(verdict), [list(verdict.values())])
+    await store_logs(columnar, logs_request(log("searching", 1, 3, at=start)), 0)
+    tokens = HistogramDataPoint(
+        time_unix_nano=start, count=2, sum=7.0, attributes=pairs({"gen_ai.token.type": "input"})
+    )
+    usage = Histogram(
+        data_points=[tokens], aggregation_temporality=AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+    )
+    await store_metrics(columnar, metrics_request(Metric(name="gen_ai.client.token.usage", histogram=usage)), 0)
 
 
 async def test_every_query_of_the_page_finds_something(columnar: Columnar) -> None:
@@ -60,7 +70,7 @@ async def test_every_query_of_the_page_finds_something(columnar: Columnar) -> No
     await statements.close()
 
 
-@pytest.mark.parametrize("table", ["spans", "traces", "sessions", "assessments", "experiments"])
+@pytest.mark.parametrize("table", ["spans", "traces", "sessions", "logs", "metrics", "assessments", "experiments"])
 async def test_a_table_of_the_page_exists(columnar: Columnar, table: str) -> None:
     assert f"| `{table}` |" in PAGE
     statements = Statements(Settings(), columnar)
