@@ -8,6 +8,8 @@ from typing import Any
 
 from tracestone.collector import scoring_api, web
 from tracestone.collector.connections import HttpLimits
+from tracestone.collector.deadletters.box import Box
+from tracestone.collector.deadletters.replay import Replay
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
@@ -35,6 +37,7 @@ from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
+from tracestone.schema.stores.touches import TouchStore
 
 logger = logging.getLogger(__name__)
 
@@ -187,11 +190,20 @@ class Collector:
             self._stack.push_async_callback(logs.close)
             self._receiver_logs.append(logs)
         dead_letters = DeadLetters(settings.data_dir / "deadletter")
-        turns = Turns()
+        turns, touches = Turns(), TouchStore(self._columnar)
         evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         destinations = {
-            "traces": Destination(self.spans.insert, self.spans.refresh_traces, "traces", "sipHash64(trace_id)"),
-            "logs": Destination(self.logs.insert, evaluations.follow, "evaluations", "sipHash64(log_id)"),
+            "traces": Destination(
+                self.spans.insert,
+                self.spans.refresh_traces,
+                touches.touched,
+                touches.touch,
+                "traces",
+                "sipHash64(trace_id)",
+            ),
+            "logs": Destination(
+                self.logs.insert, evaluations.follow, computed="evaluations", shared_by="sipHash64(log_id)"
+            ),
             "metrics": Destination(OtlpTable(self._columnar, "metrics", "Metrics").insert),
         }
         for signal in SIGNALS:
@@ -207,6 +219,9 @@ class Collector:
             self._stack.push_async_callback(pipeline.stop)
             pipeline.start()
             self._pipelines.append(pipeline)
+        replay = Replay(Box(settings.data_dir), {pipeline.signal.name: pipeline for pipeline in self._pipelines})
+        await replay.start()
+        self._stack.push_async_callback(replay.stop)
 
     async def _mirror_works(self) -> None:
         state = await self._mirror.health()

@@ -118,6 +118,57 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
     sys.exit(run_sql(statement, _settings(flags, config_file), fmt, output))
 
 
+@main.group()
+def deadletter() -> None:
+    """What was given up: spans that ClickHouse refused, parts of the log that were damaged. See docs/operations.md."""
+
+
+@deadletter.command("list")
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def list_dead_letters(config_file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Tell what there is, oldest first."""
+    from tracestone.collector.deadletters import commands
+
+    sys.exit(commands.list_letters(_settings(flags, config_file), as_json=as_json))
+
+
+@deadletter.command("show")
+@settings_options
+@click.option("--most", type=click.IntRange(min=0), default=100, show_default=True, help="Items to print.")
+@click.argument("name")
+def show_dead_letter(config_file: Path | None, name: str, most: int, **flags: Any) -> None:
+    """Print a letter and the items in it as JSON, one a line."""
+    from tracestone.collector.deadletters import commands
+
+    sys.exit(commands.show_letter(_settings(flags, config_file), name, most=most))
+
+
+@deadletter.command("replay")
+@settings_options
+@click.option("--all", "everything", is_flag=True, help="All letters.")
+@click.argument("names", nargs=-1)
+def replay_dead_letters(config_file: Path | None, names: tuple[str, ...], everything: bool, **flags: Any) -> None:
+    """Send letters again; what is stored then is counted once, however often it is sent."""
+    from tracestone.collector.deadletters import commands
+
+    sys.exit(commands.replay_letters(_settings(flags, config_file), names, everything=everything))
+
+
+@deadletter.command("drop")
+@settings_options
+@click.option("--all", "everything", is_flag=True, help="All letters.")
+@click.option("--yes", is_flag=True, help="Really.")
+@click.argument("names", nargs=-1)
+def drop_dead_letters(
+    config_file: Path | None, names: tuple[str, ...], everything: bool, yes: bool, **flags: Any
+) -> None:
+    """Remove letters for good."""
+    from tracestone.collector.deadletters import commands
+
+    sys.exit(commands.drop_letters(_settings(flags, config_file), names, everything=everything, sure=yes))
+
+
 def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
     try:
         settings = load(flags, config_file)

@@ -14,6 +14,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def at_ms(milliseconds: int) -> datetime:
+    """A time given in milliseconds since the Unix epoch, timezone-aware, UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
 def now() -> datetime:
     """Wall clock, timezone-aware, UTC."""
     return datetime.now(UTC)

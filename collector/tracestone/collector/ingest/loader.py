@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 
 from tracestone.collector.ingest import faults
 from tracestone.collector.ingest.backoff import Backoff
-from tracestone.collector.ingest.deadletter import DeadLetters
-from tracestone.collector.ingest.destination import Destination, Follow
+from tracestone.collector.ingest.deadletter import DeadLetters, Follow
+from tracestone.collector.ingest.destination import Destination
+from tracestone.collector.ingest.destination import Follow as DoFollow
 from tracestone.collector.ingest.isolate import Isolate
 from tracestone.collector.ingest.turns import INSERTS_AT_ONCE
 from tracestone.collector.signals.signal import Signal
@@ -33,7 +34,7 @@ from tracestone.collector.wal.joined import JoinedReader
 from tracestone.collector.wal.reader import Batch
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
-from tracestone.schema.errors import Unavailable
+from tracestone.schema.errors import Rejected, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ class Loader:
         self._turn = turn
         self._inserts = asyncio.Semaphore(INSERTS_AT_ONCE)
         self._unfollowed: list[_Inserted] = []
+        # Of two that run at once, the one that read less might be the one that counts.
+        self._following = asyncio.Lock()
         self._inserted = asyncio.Event()
         self._urgent = 0
 
@@ -293,10 +296,12 @@ class Loader:
             else:
                 what = f"{self._destination.computed} with {self._destination.shared_by} % {shares} = {share}"
                 note = f"{names[0]}.{self._destination.computed}-{share}-{shares}"
-                await self._keep_note(note, f"{what} cannot be computed: {error}")
+                touched = await self._touched(names, share, shares)
+                follow = Follow(names, share, shares, touched, clock.now_ms())
+                await self._keep_note(note, f"{what} cannot be computed: {error}", follow)
 
     async def _follow_failure(
-        self, follow: Follow, names: list[str], share: int, shares: int, oldest: float
+        self, follow: DoFollow, names: list[str], share: int, shares: int, oldest: float
     ) -> StatementFailed | None:
         """Follows up as soon as the store can; or the error for which what these batches touched is to blame."""
         backoff = Backoff()
@@ -305,7 +310,8 @@ class Loader:
             if clock.monotonic() - oldest > _NOTES_SECONDS:
                 raise _NotesExpired
             try:
-                await follow(names, share, shares)
+                async with self._following:
+                    await follow(names, share, shares)
             except StatementFailed as error:
                 tries += 1
                 if faults.blamed(error.code, tries, divisible=len(names) > 1 or shares < _MAX_SPLIT):
@@ -319,11 +325,41 @@ class Loader:
                 return None
             await backoff.wait()
 
-    async def _keep_note(self, name: str, reason: str) -> None:
+    async def _touched(self, names: list[str], share: int, shares: int) -> list[tuple[int, str]]:
+        """What the share is about; nothing if the store cannot tell even that."""
+        backoff = Backoff()
+        while self._destination.touched is not None:
+            try:
+                return await self._destination.touched(names, share, shares)
+            except StatementFailed as error:
+                logger.warning("what cannot be computed cannot be told", extra=self._extra("note", reason=str(error)))
+                break
+            except Unavailable as error:
+                self._failing("refresh", str(error))
+                await backoff.wait()
+        return []
+
+    async def follow_again(self, follow: Follow) -> None:
+        """Does what could not be done after an insert. Raises Rejected when it fails again, Unavailable."""
+        names, share, shares = follow.batches, follow.share, follow.shares
+        if self._destination.follow is None:
+            raise Rejected(f"Nothing follows the insert of {self._signal.name}.")
+        try:
+            if follow.touched and self._destination.touch is not None:
+                names, share, shares = [f"again/{names[0]}"], 0, 1
+                await self._destination.touch(names[0], follow.touched)
+            elif clock.now_ms() - follow.kept_at_ms > 1000 * _NOTES_SECONDS:
+                raise Rejected("Nobody knows any more what the batch touched; what it brought is stored.")
+            async with self._following:
+                await self._destination.follow(names, share, shares)
+        except StatementFailed as error:
+            raise Rejected(str(error)) from error
+
+    async def _keep_note(self, name: str, reason: str, follow: Follow) -> None:
         backoff = Backoff()
         while True:
             try:
-                await self._dead_letters.keep(self._signal.name, name, b"", 0, [reason])
+                await self._dead_letters.keep(self._signal.name, name, b"", 0, [reason], follow)
                 return
             except Unavailable as error:
                 self._failing("dead letters", str(error))

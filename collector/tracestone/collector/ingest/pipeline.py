@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from tracestone.collector.ingest.deadletter import DeadLetters
+from tracestone.collector.ingest.deadletter import DeadLetters, Follow
 from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.loader import Loader
 from tracestone.collector.signals.signal import Signal
@@ -59,6 +59,14 @@ class Pipeline:
         asked = [(self.log.reader, self.log.writer.synced)]
         asked += [(other.reader, other.ledger.words.synced) for other in self._others]
         return await self.loader.visible(lambda: all(each.acknowledged >= position for each, position in asked), within)
+
+    async def append(self, record: bytes) -> int:
+        """Returns once a record, as the log stores it, is durable there; see `Writer.append`."""
+        return await self.log.writer.append(record)
+
+    async def follow_again(self, follow: Follow) -> None:
+        """See `Loader.follow_again`."""
+        await self.loader.follow_again(follow)
 
     def log_problem(self) -> str:
         """What is wrong with the logs, "" if nothing is."""

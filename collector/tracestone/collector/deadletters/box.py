@@ -1,0 +1,189 @@
+"""The dead letters of a data folder, and the segments that its logs have set aside. Blocking.
+
+| kind | what it is | files |
+|---|---|---|
+| refused | items that ClickHouse refused for their content | `deadletter/<name>.json`, `.pb` |
+| not computed | what follows an insert could not be done; the items are stored | `deadletter/<name>.json` |
+| damaged segment | a part of a write-ahead log, set aside | `wal/<log>/quarantine/<segment>.wal` |
+| salvaged segment | the same, once its whole records were sent again | the same, `.salvaged` |
+
+**Sending again is asked for by a file**, `<name>.replay` beside the letter: whoever may write in the data folder may
+ask, whether Tracestone runs or not. The running one, or the next that starts, does it (see `replay`) and removes the
+letter; what cannot be sent again gets a `.failed` with the reason.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracestone.collector.ingest.deadletter import Follow
+from tracestone.collector.wal.filesystem import RealFilesystem
+from tracestone.collector.wal.frames import split_payload
+from tracestone.collector.wal.salvage import whole_frames
+from tracestone.schema.errors import NotFound
+
+REFUSED, NOT_COMPUTED, DAMAGED, SALVAGED = "refused", "not computed", "damaged segment", "salvaged segment"
+_REPLAY, _FAILED = ".replay", ".failed"
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One thing that was given up. `size` in bytes, `kept_at_ms` on the wall clock; `items` None when not known."""
+
+    name: str
+    kind: str
+    signal: str
+    items: int | None
+    size: int
+    kept_at_ms: int
+    reasons: tuple[str, ...]
+    path: Path
+    follow: Follow | None
+    asked: bool
+    failed: str
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether there is something to send again."""
+        return self.kind != SALVAGED
+
+
+class Box:
+    """All letters of the data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._letters = data_dir / "deadletter"
+        self._wal = data_dir / "wal"
+
+    def letters(self) -> list[Letter]:
+        """Every letter, oldest first."""
+        found = [self._letter(path) for path in self._letters.glob("*.json")]
+        found += [self._segment(path, DAMAGED) for path in self._wal.glob("**/quarantine/*.wal")]
+        found += [self._segment(path, SALVAGED) for path in self._wal.glob("**/quarantine/*.salvaged")]
+        return sorted((letter for letter in found if letter is not None), key=lambda letter: letter.kept_at_ms)
+
+    def letter(self, name: str) -> Letter:
+        """The letter of that name. Raises NotFound."""
+        for letter in self.letters():
+            if letter.name == name:
+                return letter
+        raise NotFound(f"There is no dead letter {name!r}; `tracestone deadletter list` tells what there is.")
+
+    def records(self, letter: Letter) -> Iterator[bytes]:
+        """The serialised messages in it, whole ones only. Raises OSError."""
+        if letter.kind in (DAMAGED, SALVAGED):
+            for body in whole_frames(RealFilesystem(), letter.path):
+                yield from map(_record, split_payload(body))
+        elif letter.kind == REFUSED:
+            yield from map(_record, split_payload(letter.path.with_suffix(".pb").read_bytes()))
+
+    def ask(self, letter: Letter) -> None:
+        """Asks for it to be sent again."""
+        _beside(letter, _FAILED).unlink(missing_ok=True)
+        _beside(letter, _REPLAY).touch()
+
+    def asked(self) -> list[Letter]:
+        """Those that somebody wants to be sent again."""
+        if not self._is_asked():
+            return []
+        return [letter for letter in self.letters() if letter.asked]
+
+    def failed(self, letter: Letter, reason: str) -> None:
+        """It cannot be sent again, for this reason."""
+        _beside(letter, _FAILED).write_text(reason)
+        _beside(letter, _REPLAY).unlink(missing_ok=True)
+
+    def done(self, letter: Letter) -> None:
+        """It was sent again, and that is durable."""
+        if letter.kind == DAMAGED:  # what of it was not whole is in there alone
+            letter.path.rename(letter.path.with_suffix(".salvaged"))
+            _beside(letter, _REPLAY).unlink(missing_ok=True)
+            _beside(letter, _FAILED).unlink(missing_ok=True)
+        else:
+            self.drop(letter)
+
+    def drop(self, letter: Letter) -> None:
+        """Removes it for good."""
+        if letter.kind in (DAMAGED, SALVAGED):
+            files = [letter.path, *(note for note, _ in _notes(letter.path))]
+        else:
+            files = [letter.path.with_suffix(".pb"), letter.path]
+        for path in [*files, _beside(letter, _FAILED), _beside(letter, _REPLAY)]:
+            path.unlink(missing_ok=True)
+
+    def _is_asked(self) -> bool:
+        folders = [self._letters, *self._wal.glob("*/quarantine"), *self._wal.glob("*/*/quarantine")]
+        return any(name.endswith(_REPLAY) for folder in folders if folder.is_dir() for name in os.listdir(folder))
+
+    def _letter(self, path: Path) -> Letter | None:
+        try:
+            about = json.loads(path.read_bytes())
+        except FileNotFoundError:  # gone since it was listed
+            return None
+        except ValueError:
+            about = {"reasons": ["its note cannot be read"]}
+        follow = about.get("follow")
+        return Letter(
+            name=path.stem,
+            kind=NOT_COMPUTED if follow is not None else REFUSED,
+            signal=about.get("signal", ""),
+            items=about.get("items"),
+            size=about.get("bytes", 0),
+            kept_at_ms=about.get("kept_at_ms", 0),
+            reasons=tuple(about.get("reasons", ())),
+            path=path,
+            follow=None if follow is None else Follow(**follow),
+            asked=path.with_suffix(_REPLAY).exists(),
+            failed=_text(path.with_suffix(_FAILED)),
+        )
+
+    def _segment(self, path: Path, kind: str) -> Letter | None:
+        log = path.parent.parent
+        notes = [about for _, about in _notes(path)]
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        return Letter(
+            name=f"{log.relative_to(self._wal)}/{path.stem}",
+            kind=kind,
+            signal=log.name,
+            items=None,
+            size=status.st_size,
+            kept_at_ms=max((note["at_ns"] // 1_000_000 for note in notes), default=int(status.st_mtime * 1000)),
+            reasons=tuple(note["reason"] for note in notes) or ("its note could not be written",),
+            path=path,
+            follow=None,
+            asked=path.with_suffix(_REPLAY).exists(),
+            failed=_text(path.with_suffix(_FAILED)),
+        )
+
+
+def _notes(segment: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The notes about a segment that was set aside."""
+    found = []
+    for path in segment.parent.glob(f"{segment.stem}-*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            about = json.loads(path.read_bytes())
+            if about["segment"] == segment.with_suffix(".wal").name:
+                found.append((path, about))
+    return found
+
+
+def _beside(letter: Letter, suffix: str) -> Path:
+    return letter.path.with_suffix(suffix)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _record(framed: bytes) -> bytes:
+    return framed[next(at for at, byte in enumerate(framed) if byte < 0x80) + 1 :]
