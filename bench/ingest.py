@@ -3,10 +3,14 @@
     python bench/ingest.py                                  60 s of 1 KB spans over gRPC, as fast as it takes them
     python bench/ingest.py --span-bytes 20000 --transport http
     python bench/ingest.py --rate 10000                     a fixed rate: acknowledgement and freshness at that load
+    python bench/ingest.py --option=--receivers=2 --connections 16 --receive-only
+                                                            two receiver processes, while the store is not the limit
 
 Every request has trace ids of its own. At the end the run waits until all is queryable and compares the counts in
 `spans` and `traces` with what was acknowledged. Rates count acknowledged spans over the time of sending. CPU is taken
-from /proc, per thread: ClickHouse's and the loader's threads are the store, the rest is the receiver.
+from /proc, per thread: ClickHouse's and the loader's threads are the store, the rest is the receiver; receiver
+processes, where there are some, are the receiver alone. `--receive-only` makes the loader wait for a batch that never
+fills, so that the log takes all there is; then nothing is counted in the store. `TMPDIR` says on which disk it runs.
 """
 
 import argparse
@@ -21,7 +25,9 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +39,7 @@ from payloads import SPANS_PER_TRACE, Template, template
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TICK = os.sysconf("SC_CLK_TCK")
+WAITING_LOADER = ["--batch-max-age-ms=3600000", f"--batch-max-bytes={1 << 40}", f"--wal-max-bytes={1 << 40}"]
 
 
 @dataclass
@@ -102,6 +109,11 @@ def cpu_total(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def receivers(root: int) -> list[int]:
+    """The receiver processes of the run; none when it receives in the main process."""
+    return [pid for pid in family(root) if b"collector.processes.receiver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def resident(pid: int) -> int:
     """Resident memory in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -163,11 +175,14 @@ async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sen
                 await asyncio.sleep(0.2)
 
     if arguments.transport == "grpc":
-        options = [("grpc.max_send_message_length", 64 << 20)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{ports.grpc}", options=options) as channel:
-            export = channel.unary_unary(EXPORT)
+        options = [("grpc.max_send_message_length", 64 << 20), ("grpc.use_local_subchannel_pool", 1)]
+        async with AsyncExitStack() as stack:
+            calls = []
+            for _ in range(arguments.connections):
+                channel = grpc.aio.insecure_channel(f"127.0.0.1:{ports.grpc}", options=options)
+                calls.append((await stack.enter_async_context(channel)).unary_unary(EXPORT))
 
-            async def over_grpc(request: bytes) -> bool:
+            async def over_grpc(export: Any, request: bytes) -> bool:
                 try:
                     return await export(request) == b""
                 except grpc.aio.AioRpcError as error:
@@ -175,7 +190,8 @@ async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sen
                         raise
                     return False
 
-            await asyncio.gather(*(loop(over_grpc) for _ in range(arguments.senders)))
+            senders = max(arguments.senders, arguments.connections)
+            await asyncio.gather(*(loop(partial(over_grpc, calls[n % len(calls)])) for n in range(senders)))
     else:
         limits = httpx.Limits(max_connections=arguments.senders)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports.http}", limits=limits, timeout=60) as client:
@@ -242,7 +258,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
         "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
         "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
-        *arguments.option,
+        *(WAITING_LOADER if arguments.receive_only else []), *arguments.option,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -253,6 +269,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         shape = template(arguments.span_bytes, max(1, arguments.request_spans // SPANS_PER_TRACE))
         sent, fresh = Sent(), []
         before, threads_before, own_before = cpu_total(pid), cpu_by_thread(pid), time.process_time()
+        children = receivers(pid)
+        children_before = [cpu_total(each) for each in children]
         began = time.perf_counter()
         until = began + arguments.seconds
         peak = 0
@@ -265,7 +283,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
 
         watching = asyncio.create_task(watch_memory())
         tasks = [send(arguments, ports, shape, sent, until)]
-        if not arguments.no_probe:
+        if not arguments.no_probe and not arguments.receive_only:
             tasks.append(probe(ports, until, fresh))
         await asyncio.gather(*tasks)
         sending = sent.seconds
@@ -274,7 +292,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         where = "service_name = 'bench'"
         extra = len(fresh) * SPANS_PER_TRACE
         stored = 0
-        while time.perf_counter() < until + 300:
+        while time.perf_counter() < until + 300 and not arguments.receive_only:
             stored = int((await asyncio.to_thread(sql.ask, f"SELECT sum(span_count) FROM traces WHERE {where}"))[0][0])
             if stored >= expected + extra:
                 break
@@ -285,10 +303,26 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         generator = time.process_time() - own_before
         rows = int(sql.ask(f"SELECT count() FROM spans WHERE {where}")[0][0])
         watching.cancel()
+        spent_children = [cpu_total(each) - begun for each, begun in zip(children, children_before, strict=True)]
         disk = sum(path.stat().st_size for path in (folder / "clickhouse").rglob("*") if path.is_file())
         receiver = threads.get("main", 0.0) + sum(
             seconds for name, seconds in threads.items() if name.startswith(("grpc", "event_engine", "wal", "iou"))
         )
+        if children:
+            receiver, spent = sum(spent_children), spent + sum(spent_children)
+        if arguments.receive_only:
+            return {
+                "spans sent": expected,
+                "spans/s acknowledged": expected / sending,
+                "MB/s acknowledged": sent.data / sending / 1e6,
+                "receiver CPU us/span": receiver / expected * 1e6,
+                "CPU seconds of each receiver": [round(seconds, 1) for seconds in spent_children or [receiver]],
+                "main process CPU us/span": (spent - receiver) / expected * 1e6,
+                "generator CPU us/span": generator / expected * 1e6,
+                "ack p50 ms": percentile(sent.latencies, 0.5) * 1e3,
+                "ack p99 ms": percentile(sent.latencies, 0.99) * 1e3,
+                "refused and sent again": sent.refused,
+            }
         return {
             "spans sent": expected,
             "spans stored": rows - extra,
@@ -327,6 +361,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=0, help="spans a second; 0 is as fast as possible")
     parser.add_argument("--senders", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=1, help="gRPC connections that the senders share")
+    parser.add_argument("--receive-only", action="store_true", help="load nothing: what the receiver can do alone")
     parser.add_argument("--no-probe", action="store_true", help="do not measure freshness beside the load")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--option", action="append", default=[], help="passed on to tracestone up")

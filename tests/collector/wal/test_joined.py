@@ -76,6 +76,20 @@ async def test_a_batch_is_due_when_any_log_has_waited_or_is_full() -> None:
     await close(found)
 
 
+async def test_a_log_in_which_nothing_comes_hurries_no_other() -> None:
+    found, joined = logs(SimulatedDisk(), 2)
+    await found[0].writer.append(b"waits")
+    waiting = asyncio.create_task(joined.next(5000, 0.01, max_age=30))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    for _ in range(6):
+        await found[1].writer.append(bytes(1000))
+    batch = await asyncio.wait_for(waiting, 5)
+    assert batch is not None
+    assert {*records(batch)} >= {bytes(1000)}
+    await close(found)
+
+
 async def test_batches_are_acknowledged_in_order_and_several_at_once() -> None:
     found, joined = logs(SimulatedDisk(), 2)
     ends = []

@@ -6,7 +6,6 @@ What a crash leaves comes again log by log, joined in other ways or not at all.
 """
 
 import asyncio
-import contextlib
 import zlib
 from collections import deque
 from collections.abc import Sequence
@@ -91,16 +90,25 @@ class JoinedReader:
             reader.rewind()
 
     async def _wait(self, max_bytes: int, seconds: float, max_age: float) -> None:
-        waiting = [asyncio.create_task(reader.wait(max_bytes, seconds, max_age)) for reader in self._readers]
+        """Returns when a batch is due in any log, or nothing came in all of them for `seconds`."""
+
+        def begin(reader: Reader) -> asyncio.Task[bool]:
+            return asyncio.create_task(reader.wait(max_bytes, seconds, max_age))
+
+        waiting = {begin(reader): reader for reader in self._readers}
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not others or any(task.result() for task in done):
+                    return
+                # Nothing came there, but in another log something waits to be due: what comes now may be due before.
+                for task in done:
+                    reader = waiting.pop(task)
+                    waiting[begin(reader)] = reader
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.wait(waiting)
-        for task in waiting:
-            with contextlib.suppress(asyncio.CancelledError):
-                task.result()
 
     def _hand_out(self, taken: list[tuple[Reader, Batch]]) -> Batch:
         batches = [batch for _, batch in taken]

@@ -123,18 +123,19 @@ class Reader:
             await self._release(self._ledger.acknowledged)
         return None
 
-    async def wait(self, max_bytes: int, seconds: float, max_age: float) -> None:
-        """Return when a batch is due, or nothing came for `seconds`; see `next`."""
+    async def wait(self, max_bytes: int, seconds: float, max_age: float) -> bool:
+        """Return True when a batch is due (see `next`), False when nothing came for `seconds`."""
         ledger = self._ledger
         if not ledger.bytes_after(self._position, 1):
             ledger.unread_since = None
             await ledger.reached(ledger.synced + 1, seconds)
         if ledger.unread_since is None or self._repeat or ledger.bytes_after(self._position, max_bytes) >= max_bytes:
-            return
+            return ledger.unread_since is not None
         remaining = ledger.unread_since + max_age - clock.monotonic()
         if remaining > 0:
             missing = max_bytes - ledger.bytes_after(self._position, max_bytes)
             await ledger.reached(ledger.synced + missing, remaining)
+        return True
 
     async def acknowledge(self, end: int) -> None:
         """All up to `end`, the end of a batch that is out, is consumed. Durable on return.
