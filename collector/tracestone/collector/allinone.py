@@ -55,6 +55,8 @@ async def _stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar, Set
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Collector]:
     """The whole of Tracestone, serving. Raises StartRefused, StorageDown."""
+    if settings.demo and settings.tls_cert_file is not None:
+        raise StartRefused("The demo sends without TLS; leave out the setting demo or tls_cert_file.")
     async with AsyncExitStack() as stack:
         pool, columnar, settings = await stack.enter_async_context(_stores(settings))
         await migrate(pool, columnar)
@@ -66,7 +68,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         await collector.start()
         stack.push_async_callback(_stop_both, collector, scoring)
         if settings.demo:
-            await _start_demo(collector.addresses["OTLP gRPC"], stack)
+            await _start_demo(collector.addresses["OTLP gRPC"], collector.doors.gate.own_token("ingest"), stack)
         yield collector
 
 
@@ -109,11 +111,11 @@ async def _postgres_url(settings: Settings, stack: AsyncExitStack) -> str:
     return url
 
 
-async def _start_demo(endpoint: str, stack: AsyncExitStack) -> None:
+async def _start_demo(endpoint: str, api_key: str, stack: AsyncExitStack) -> None:
     from tracestone.collector.demo import run_demo
 
     stopping = asyncio.Event()
-    demo = asyncio.create_task(run_demo(endpoint, stopping), name="demo")
+    demo = asyncio.create_task(run_demo(endpoint, stopping, api_key=api_key), name="demo")
 
     async def stop() -> None:
         stopping.set()

@@ -6,10 +6,14 @@ from collections.abc import Callable, Container, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from tracestone.collector import scoring_api, web
+from starlette.types import ASGIApp
+
+from tracestone.collector import keys_api, scoring_api, web
+from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
 from tracestone.collector.deadletters.replay import Replay
+from tracestone.collector.doors import Doors
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
@@ -33,6 +37,7 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.keys import KeyStore
 from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.scorers import ScorerStore
@@ -57,6 +62,7 @@ class Collector:
         self.logs = LogStore(columnar)
         self.assessments = AssessmentStore(pool)
         self.experiments = ExperimentStore(pool, settings.max_experiments)
+        self.doors = Doors(settings, pool)
         self._mirror = Mirror(pool, columnar)
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._stack = AsyncExitStack()
@@ -109,53 +115,50 @@ class Collector:
             **{f"http_{server.name}": "" if server.running else "does not serve" for server in self._servers},
         }
 
+    def warnings(self) -> dict[str, str]:
+        """What somebody should see to although every part works, by its subject."""
+        problem = self.doors.tls_problem()
+        return {"tls": problem} if problem else {}
+
     async def _start(self) -> None:
         settings = self._settings
         self._stack.push_async_callback(self._stop_checks)
+        doors = self.doors
+        self._stack.push_async_callback(doors.stop)
+        await doors.start()
         await self._open_logs()
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
         writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
-        receiving = self._receiving = receivers(settings, writers, self.experiments)
-        limits = HttpLimits.of(settings)
+        receiving = self._receiving = receivers(
+            settings, writers, self.experiments, doors.gate, doors.grpc_credentials()
+        )
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
             readers = sql_app(settings, self._columnar)
-            sql = await self._serve(
-                HttpServer(readers, host=settings.host, port=settings.sql_port, name="sql", limits=limits)
-            )
+            sql = await self._serve(self._http(doors.sql(readers), settings.sql_port, "sql"))
             # Runs before the server's own stop, so that a long statement does not hold it up.
             self._stack.push_async_callback(readers.state.statements.close)
-            self.addresses["SQL"] = f"http://{_authority(settings.host, sql.port)}"
+            self.addresses["SQL"] = f"{doors.scheme}://{_authority(settings.host, sql.port)}"
         otlp = self._otlp = self._otlp_ports(receiving)
         self._stack.push_async_callback(otlp.stop)
         await otlp.start()
-        main = await self._serve(
-            HttpServer(
-                web.main_app(
-                    receiving.http,
-                    mlflow_routes.Deps(self.experiments, self.assessments, self.spans, self.barrier),
-                    self._scoring_api(),
-                    PageDeps(
-                        self.spans,
-                        self.assessments,
-                        self._columnar,
-                        self.barrier,
-                        _authority(settings.host, otlp.grpc_port),
-                    ),
-                    self.health,
-                    settings,
-                ),
-                host=settings.host,
-                port=settings.port,
-                name="main",
-                limits=limits,
-            )
+        spans, assessments = VisibleSpans(self._columnar), VisibleAssessments(self._pool)
+        app = web.main_app(
+            receiving.http,
+            mlflow_routes.Deps(self.experiments, assessments, spans, self.barrier),
+            self._scoring_api(),
+            keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
+            PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
+            self.health,
+            self.warnings,
+            settings,
         )
+        main = await self._serve(self._http(doors.main(app), settings.port, "main"))
         self.addresses = {
-            "OTLP gRPC": f"http://{_authority(settings.host, otlp.grpc_port)}",
-            "OTLP HTTP": f"http://{_authority(settings.host, otlp.http_port)}/v1/traces",
-            "Page and API": f"http://{_authority(settings.host, main.port)}",
+            "OTLP gRPC": f"{doors.scheme}://{_authority(settings.host, otlp.grpc_port)}",
+            "OTLP HTTP": f"{doors.scheme}://{_authority(settings.host, otlp.http_port)}/v1/traces",
+            "Page and API": f"{doors.scheme}://{_authority(settings.host, main.port)}",
             **self.addresses,
         }
         # Before the servers of this process are stopped one after the other.
@@ -168,8 +171,12 @@ class Collector:
 
     def _otlp_ports(self, receiving: Receivers) -> OtlpPorts | ReceiverProcesses:
         if self._settings.receivers == 1:
-            return OtlpPorts(self._settings, receiving)
+            return OtlpPorts(self._settings, receiving, self.doors)
         return ReceiverProcesses(self._settings, self._receiver_logs[: self._settings.receivers])
+
+    def _http(self, app: ASGIApp, port: int, name: str) -> HttpServer:
+        limits = HttpLimits.of(self._settings)
+        return HttpServer(app, host=self._settings.host, port=port, name=name, limits=limits, tls=self.doors.context())
 
     def _scoring_api(self) -> scoring_api.Deps:
         scorers = ScorerStore(self._pool)

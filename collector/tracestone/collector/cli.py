@@ -169,6 +169,53 @@ def drop_dead_letters(
     sys.exit(commands.drop_letters(_settings(flags, config_file), names, everything=everything, sure=yes))
 
 
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys. See docs/security.md."""
+
+
+@keys.command("create")
+@settings_options
+@click.option(
+    "--scope", "scopes", multiple=True, help="ingest, read, write or admin; may be repeated.  [default: ingest]"
+)
+@click.option("--experiment", "experiments", multiple=True, help="Id or name; may be repeated. Without it, all.")
+@click.option("--expires-in-days", type=float, help="After this many days it is good no longer.")
+@click.argument("name")
+def keys_create(
+    config_file: Path | None,
+    name: str,
+    scopes: tuple[str, ...],
+    experiments: tuple[str, ...],
+    expires_in_days: float | None,
+    **flags: Any,
+) -> None:
+    """Make an API key; NAME says who is to use it. The key is printed this once."""
+    from tracestone.collector import keys_cli
+
+    settings = _settings(flags, config_file)
+    _run(keys_cli.create(settings, name, scopes or ("ingest",), experiments, expires_in_days))
+
+
+@keys.command("list")
+@settings_options
+def keys_list(config_file: Path | None, **flags: Any) -> None:
+    """List all API keys, the revoked ones too; never their secrets."""
+    from tracestone.collector import keys_cli
+
+    _run(keys_cli.show(_settings(flags, config_file)))
+
+
+@keys.command("revoke")
+@settings_options
+@click.argument("key")
+def keys_revoke(config_file: Path | None, key: str, **flags: Any) -> None:
+    """Revoke the API KEY, given by its id."""
+    from tracestone.collector import keys_cli
+
+    _run(keys_cli.revoke(_settings(flags, config_file), key))
+
+
 def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
     try:
         settings = load(flags, config_file)

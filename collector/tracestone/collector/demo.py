@@ -45,14 +45,16 @@ JsonPart = dict[str, Any]
 JsonMessage = dict[str, Any]
 
 
-async def run_demo(endpoint: str, stop_event: asyncio.Event, *, pace: float = 1.0, seed: int = 7) -> None:
+async def run_demo(
+    endpoint: str, stop_event: asyncio.Event, *, pace: float = 1.0, seed: int = 7, api_key: str = ""
+) -> None:
     """Sends traces to an OTLP/gRPC `endpoint` (host:port) until `stop_event` is set.
 
     `pace` is the mean number of seconds between two traces. The same `seed` tells the same stories. Returns
     within 2 s of the event, also when the endpoint does not answer.
     """
     stop = threading.Event()
-    worker = asyncio.create_task(asyncio.to_thread(_work, endpoint, stop, pace, seed), name="demo-worker")
+    worker = asyncio.create_task(asyncio.to_thread(_work, endpoint, stop, pace, seed, api_key), name="demo-worker")
     waiter = asyncio.create_task(stop_event.wait(), name="demo-stop")
     try:
         await asyncio.wait({worker, waiter}, return_when=asyncio.FIRST_COMPLETED)
@@ -62,8 +64,9 @@ async def run_demo(endpoint: str, stop_event: asyncio.Event, *, pace: float = 1.
         await worker
 
 
-def _work(endpoint: str, stop: threading.Event, pace: float, seed: int) -> None:
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True)
+def _work(endpoint: str, stop: threading.Event, pace: float, seed: int, api_key: str) -> None:
+    headers = {"x-api-key": api_key} if api_key else None
+    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True, headers=headers)
     processor = BatchSpanProcessor(exporter, schedule_delay_millis=500)
     providers = [
         _provider(processor, "support-agent", "2.4.1"),

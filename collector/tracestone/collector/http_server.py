@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
@@ -27,6 +28,7 @@ class HttpServer:
         name: str,
         limits: HttpLimits | None = None,
         shared: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`shared`: other processes may listen there too (see `processes.ports`)."""
         limits = limits or HttpLimits()
@@ -48,6 +50,7 @@ class HttpServer:
                 ws="none",
                 h11_max_incomplete_event_size=limits.max_header_bytes,
                 backlog=1024,
+                ssl_context_factory=None if tls is None else lambda config, default: tls,
             )
         )
         self._task: asyncio.Task[None] | None = None

@@ -4,6 +4,7 @@ import asyncio
 
 from tracestone.collector import web
 from tracestone.collector.connections import HttpLimits
+from tracestone.collector.doors import Doors
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.receiver.receivers import Receivers
 from tracestone.schema.settings import Settings
@@ -14,15 +15,16 @@ _GRPC_GRACE_SECONDS = 2.0
 class OtlpPorts:
     """Listens between `start` and `stop`; with `shared`, beside other processes on the same ports."""
 
-    def __init__(self, settings: Settings, receivers: Receivers, *, shared: bool = False) -> None:
+    def __init__(self, settings: Settings, receivers: Receivers, doors: Doors, *, shared: bool = False) -> None:
         self._grpc = receivers.grpc
         self._http = HttpServer(
-            web.otlp_app(receivers.http),
+            doors.otlp(web.otlp_app(receivers.http)),
             host=settings.host,
             port=settings.otlp_http_port,
             name="otlp",
             limits=HttpLimits.of(settings),
             shared=shared,
+            tls=doors.context(),
         )
 
     @property

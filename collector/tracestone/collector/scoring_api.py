@@ -13,47 +13,21 @@
 """
 
 import functools
-import json
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tracestone.schema.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    Rejected,
-    TooLarge,
-    TracestoneError,
-    Unavailable,
-)
+from tracestone.collector import problems
+from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.scorers import OnlineConfig, Scorer
 from tracestone.schema.stores.scorers import ScorerStore
 
-logger = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1024 * 1024
-
 Handler = Callable[["Deps", Request], Awaitable[Response]]
-
-# The first class that fits decides.
-_STATUS: tuple[tuple[type[TracestoneError], int, str], ...] = (
-    (Forbidden, 403, "Forbidden"),
-    (TooLarge, 413, "Too large"),
-    (NotFound, 404, "Not found"),
-    (Conflict, 409, "Conflict"),
-    (Invalid, 422, "Invalid"),
-    (Rejected, 400, "Rejected"),
-    (Unavailable, 503, "Unavailable"),
-    (TracestoneError, 500, "Internal error"),
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +50,10 @@ def routes(deps: Deps) -> list[Route]:
         ("PUT", "/api/v1/scorers/{name}/online/{experiment}", _put_config),
         ("DELETE", "/api/v1/scorers/{name}/online/{experiment}", _delete_config),
     ]
-    return [Route(path, _answering(deps, handler), methods=[method]) for method, path, handler in table]
+    return [
+        Route(path, problems.answering(functools.partial(handler, deps), handler.__name__), methods=[method])
+        for method, path, handler in table
+    ]
 
 
 async def _list(deps: Deps, request: Request) -> Response:
@@ -85,7 +62,7 @@ async def _list(deps: Deps, request: Request) -> Response:
 
 
 async def _define(deps: Deps, request: Request) -> Response:
-    document = await _body(request)
+    document = await problems.body(request)
     before = await _latest_version(deps, document.get("name"))
     scorer = await deps.setup.define(document)
     return JSONResponse(_scorer(scorer), 200 if scorer.version == before else 201)
@@ -116,7 +93,7 @@ async def _configs(deps: Deps, request: Request) -> Response:
 
 
 async def _put_config(deps: Deps, request: Request) -> Response:
-    document = await _body(request)
+    document = await problems.body(request)
     if "experiment" in document:
         raise Invalid("experiment", "is given by the path")
     experiment = _experiment(request.path_params["experiment"])
@@ -136,23 +113,6 @@ async def _latest_version(deps: Deps, name: object) -> int | None:
         return (await deps.scorers.get(name)).version
     except NotFound:
         return None
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > MAX_BODY_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
-    try:
-        document = json.loads(received)
-    except (ValueError, RecursionError) as error:
-        raise Invalid("body", "is not valid JSON") from error
-    if not isinstance(document, dict):
-        raise Invalid("body", "must be a JSON object")
-    if "\\u0000" in json.dumps(document):
-        raise Invalid("body", "holds the character U+0000, which cannot be stored")
-    return document
 
 
 def _experiment(text: str) -> int | None:
@@ -185,38 +145,3 @@ def _config(config: OnlineConfig) -> dict[str, Any]:
         "salt": config.salt,
         "last_error": config.last_error,
     }
-
-
-def _answering(deps: Deps, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    @functools.wraps(handler)
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(deps, request)
-        except TracestoneError as error:
-            return problem(error)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        except Exception:
-            logger.exception(
-                "request to the scoring API failed",
-                extra={"method": request.method, "route": handler.__name__},
-            )
-            return _document(500, "Internal error", "The server failed to answer; its log says why.")
-
-    return answer
-
-
-def problem(error: TracestoneError) -> Response:
-    """The answer to one of our errors."""
-    status, title = next((status, title) for kind, status, title in _STATUS if isinstance(error, kind))
-    answer = _document(status, title, str(error), field=error.field if isinstance(error, Invalid) else "")
-    if isinstance(error, Unavailable):
-        answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return answer
-
-
-def _document(status: int, title: str, detail: str, *, field: str = "") -> Response:
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if field:
-        document["field"] = field
-    return JSONResponse(document, status, media_type="application/problem+json")

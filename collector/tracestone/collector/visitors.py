@@ -1,7 +1,7 @@
-"""Refuses what a web page somewhere else makes a browser send here. Without accounts yet, this is what keeps it out.
+"""Refuses what a web page somewhere else makes a browser send here, with keys or without.
 
-A page may make its visitor's browser send requests to loopback, and a name that its owner lets point to 127.0.0.1
-makes the browser take the answers for the page's own. So
+A page may make its visitor's browser send requests to loopback, along with the API key that the browser was told, and
+a name that its owner lets point to 127.0.0.1 makes the browser take the answers for the page's own. So
 
 - `Host` must be a name this process goes by (see `names_of`), on every port that is bound to loopback;
 - a request that changes something must not come from another site, which `Origin` and `Sec-Fetch-Site` tell.
@@ -9,7 +9,6 @@ makes the browser take the answers for the page's own. So
 Programs that are no browsers send neither of the last two.
 """
 
-import ipaddress
 from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tracestone.collector.auth.address import is_loopback
 from tracestone.schema.errors import Forbidden
 from tracestone.schema.settings import Settings
 
@@ -63,7 +63,7 @@ class Visitors:
             return
         for host in headers.getlist("host"):
             name = _name(host)
-            if name not in self._names and not _loopback(name):
+            if name not in self._names and not is_loopback(name):
                 raise Forbidden("The Host of this request is not served here; the setting allowed_hosts adds names.")
 
     def _check_site(self, headers: Headers) -> None:
@@ -81,7 +81,7 @@ def names_of(settings: Settings) -> frozenset[str] | None:
     Addresses of loopback are accepted besides: only a name can be made to point elsewhere.
     """
     own = _bare(settings.host)
-    if not (settings.allowed_hosts or own == "localhost" or _loopback(own)):
+    if not (settings.allowed_hosts or is_loopback(own)):
         return None
     return frozenset({"localhost", own, *(_bare(name) for name in settings.allowed_hosts)})
 
@@ -104,10 +104,3 @@ def _name(host: str) -> str:
 
 def _bare(name: str) -> str:
     return name.lower().strip("[]").removesuffix(".")
-
-
-def _loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

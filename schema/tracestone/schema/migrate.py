@@ -44,12 +44,22 @@ async def migrate(pool: Pool, columnar: Columnar) -> list[Applied]:
         raise StartRefused(f"A Postgres migration failed: {_line(error)}") from error
 
 
-async def _locked(pool: Pool, columnar: Columnar) -> list[Applied]:
+async def migrate_postgres(pool: Pool) -> None:
+    """The same for Postgres alone, for commands that need no ClickHouse. Raises StartRefused, StorageDown."""
+    try:
+        with storage_errors():
+            await _locked(pool, None)
+    except Failed as error:
+        raise StartRefused(f"A Postgres migration failed: {_line(error)}") from error
+
+
+async def _locked(pool: Pool, columnar: Columnar | None) -> list[Applied]:
     control = sqlfiles.queries("postgres", "migrate")
     async with pool.acquire() as connection:
         await connection.execute(control["lock"], timeout=_LONGEST_SECONDS)
         try:
-            return [*await _postgres(connection), *await _clickhouse(columnar)]
+            applied = await _postgres(connection)
+            return applied if columnar is None else [*applied, *await _clickhouse(columnar)]
         finally:
             # The lock of a lost connection has gone with it.
             if not connection.is_closed():

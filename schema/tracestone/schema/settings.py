@@ -45,6 +45,30 @@ class Settings(BaseSettings):
         le=64,
         description="Processes that receive on the OTLP ports. 1: the main process does; more: each is one of its own.",
     )
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether every port demands an API key; auto: from the moment the first key is made on"
+        " (see docs/security.md).",
+    )
+    insecure: bool = Field(False, description="Start on an address beyond loopback although no API key is demanded.")
+    auth_grace_seconds: int = Field(
+        3600, ge=0, description="How long known API keys are accepted while Postgres does not answer."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="API key with which `tracestone sql` asks a running Tracestone that demands one."
+    )
+    tls_cert_file: Path | None = Field(
+        None, description="Certificate (PEM, with its chain) of every port; read again when it changes. Unset: no TLS."
+    )
+    tls_key_file: Path | None = Field(None, description="Private key (PEM, not encrypted) of tls_cert_file.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="Authorities (PEM) of which every client must show a certificate. Unset: none is asked for."
+    )
+    cors_allowed_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins of web pages that may send OTLP over HTTP, such as https://app.example or"
+        " https://*.app.example.",
+    )
 
     clickhouse_url: SecretStr | None = Field(
         None, description="ClickHouse, as http(s)://user:password@host:8123/. Unset: chDB inside data_dir."

@@ -15,6 +15,7 @@ import pytest_asyncio
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from support.api_keys import open_gate
 from support.asgi_server import serving
 from support.disk import SimulatedDisk
 from support.running import grpc_export
@@ -59,7 +60,8 @@ async def setup(pool: Pool) -> AsyncIterator[Setup]:
     exporter = Exporter(
         TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Arrivals(Budget(BUDGET), seconds=1))
     )
-    receiver = GrpcReceiver([exporter], host="127.0.0.1", port=0, limits=GrpcLimits(max_request_bytes=LIMIT))
+    limits = GrpcLimits(max_request_bytes=LIMIT)
+    receiver = GrpcReceiver([exporter], gate=open_gate(), host="127.0.0.1", port=0, limits=limits)
     await receiver.start()
     try:
         async with serving(otlp_app(HttpReceiver([exporter], max_request_bytes=LIMIT))) as url:

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 
+from support.api_keys import open_gate
 from support.running import EXPORT, Running, grpc_export
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver.arrivals import Arrivals
@@ -64,7 +65,7 @@ async def test_what_is_not_served_is_unimplemented(receiver: Running, path: str)
 )
 async def test_an_address_that_is_not_ours_is_not_called_taken(receiver: Running, host: str, reason: str) -> None:
     exporter = Exporter(TRACES, None, None, limits=Limits(), work=Work(Arrivals(Budget(1))))  # type: ignore[arg-type]
-    server = GrpcReceiver([exporter], host=host, port=0, limits=GrpcLimits())
+    server = GrpcReceiver([exporter], gate=open_gate(), host=host, port=0, limits=GrpcLimits())
     with pytest.raises(StartRefused, match=f"cannot listen on {host}:0: .*{reason}"):
         await server.start()
     assert not server.running

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tracestone.collector.auth.caller import caller, check_unbound, check_visible, visible
 from tracestone.collector.mlflow_api import wire
 from tracestone.schema import filter_string
 from tracestone.schema.errors import Invalid, NotFound
@@ -45,19 +46,20 @@ class Experiments:
 
     async def get(self, request: Request) -> Response:
         """GET experiments/get."""
-        experiment = await self._experiments.get(wire.read_experiment_id(wire.read_query(request)))
+        experiment = await self._experiments.get(_own(wire.read_query(request)))
         return JSONResponse({"experiment": wire.experiment_json(experiment)})
 
     async def get_by_name(self, request: Request) -> Response:
         """GET experiments/get-by-name; deleted ones are found too."""
         name = wire.read_query(request).text("experiment_name", required=True)
         experiment = await self._experiments.by_name(name)
-        if experiment is None:
+        if experiment is None or not visible(experiment.experiment_id):
             raise NotFound(f"Could not find experiment with name '{name[:500]}'")
         return JSONResponse({"experiment": wire.experiment_json(experiment)})
 
     async def create(self, request: Request) -> Response:
         """POST experiments/create."""
+        check_unbound("Creating an experiment")
         fields = await wire.read_body(request)
         experiment = await self._experiments.create(
             fields.text("name", required=True),
@@ -77,7 +79,7 @@ class Experiments:
             raise Invalid("max_results", f"must be between 1 and {MAX_RESULTS}")
         offset = _read_token(fields.text("page_token"))
         found = await self._experiments.search(
-            read_filter(fields.text("filter")),
+            [*read_filter(fields.text("filter")), *_visible()],
             stages=_read_stages(fields.anything("view_type")),
             order=[_read_order(text) for text in fields.texts("order_by")],
             limit=limit + 1,
@@ -91,31 +93,46 @@ class Experiments:
     async def update(self, request: Request) -> Response:
         """POST experiments/update: a new name."""
         fields = await wire.read_body(request)
-        await self._experiments.rename(wire.read_experiment_id(fields), fields.text("new_name", required=True))
+        await self._experiments.rename(_own(fields), fields.text("new_name", required=True))
         return JSONResponse({})
 
     async def delete(self, request: Request) -> Response:
         """POST experiments/delete: into the bin."""
-        await self._experiments.delete(wire.read_experiment_id(await wire.read_body(request)))
+        await self._experiments.delete(_own(await wire.read_body(request)))
         return JSONResponse({})
 
     async def restore(self, request: Request) -> Response:
         """POST experiments/restore."""
-        await self._experiments.restore(wire.read_experiment_id(await wire.read_body(request)))
+        await self._experiments.restore(_own(await wire.read_body(request)))
         return JSONResponse({})
 
     async def set_tag(self, request: Request) -> Response:
         """POST experiments/set-experiment-tag."""
         fields = await wire.read_body(request)
         key, value = fields.text("key", required=True), fields.text("value")
-        await self._experiments.set_tag(wire.read_experiment_id(fields), key, value)
+        await self._experiments.set_tag(_own(fields), key, value)
         return JSONResponse({})
 
     async def delete_tag(self, request: Request) -> Response:
         """POST experiments/delete-experiment-tag."""
         fields = await wire.read_body(request)
-        await self._experiments.delete_tag(wire.read_experiment_id(fields), fields.text("key", required=True))
+        await self._experiments.delete_tag(_own(fields), fields.text("key", required=True))
         return JSONResponse({})
+
+
+def _own(fields: wire.Fields) -> int:
+    """The experiment's id; raises NotFound for one that the caller may not know of."""
+    experiment_id = wire.read_experiment_id(fields)
+    check_visible(experiment_id)
+    return experiment_id
+
+
+def _visible() -> list[Comparison]:
+    """What narrows a search to the caller's experiments."""
+    bound = caller().experiments
+    if bound is None:
+        return []
+    return [Comparison("attribute", "experiment_id", "IN", tuple(map(str, sorted(bound))))]
 
 
 def read_filter(text: str) -> list[Comparison]:

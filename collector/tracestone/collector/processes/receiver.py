@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from tracestone.collector.doors import Doors
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.otlp_ports import OtlpPorts
 from tracestone.collector.processes.channel import Channel
@@ -73,8 +74,12 @@ async def _receive(order: Order, channel: Channel, stopping: asyncio.Event) -> N
         pool = await _pool(order.settings, stack)
         writers = _writers(order, channel, stack)
         experiments = ExperimentStore(pool, order.settings.max_experiments)
-        receiving = receivers(order.settings, writers, experiments, shared_ports=True)
-        ports = OtlpPorts(order.settings, receiving, shared=True)
+        doors = Doors(order.settings, pool)
+        stack.push_async_callback(doors.stop)
+        await doors.start(must_know=False)
+        credentials = doors.grpc_credentials()
+        receiving = receivers(order.settings, writers, experiments, doors.gate, credentials, shared_ports=True)
+        ports = OtlpPorts(order.settings, receiving, doors, shared=True)
         stack.push_async_callback(ports.stop)
         await ports.start()
         channel.say("serving")

@@ -14,13 +14,15 @@ Both transports call this and nothing else, so they cannot disagree.
 import asyncio
 from dataclasses import dataclass, field
 
+from tracestone.collector.auth.caller import caller
+from tracestone.collector.receiver import binding
 from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.writer import Writer
 from tracestone.schema import clock
-from tracestone.schema.errors import Invalid
+from tracestone.schema.errors import Forbidden, Invalid
 from tracestone.schema.stores.experiments import ExperimentStore
 
 DEFAULT_EXPERIMENT = 0
@@ -68,11 +70,15 @@ class Exporter:
         """Takes one request; `experiment` is the id the sender's header names, if any.
 
         `left_out` items of the request are not in `data`, for `reason`, and count as refused.
-        Raises Invalid (not such a request, or no such experiment), TooLarge and Unavailable (try again).
+        Raises Invalid (not such a request, or no such experiment), TooLarge, Forbidden (not the caller's experiment)
+        and Unavailable (try again).
         """
         admitted = plain(self.signal, data, self._limits) or await self._on_a_thread(data)
         if admitted.items:
-            ids = await self._choose(admitted.resources, experiment)
+            if caller().experiments is None:
+                ids = await self._choose(admitted.resources, experiment)
+            else:
+                admitted, ids = await self._choose_bound(admitted, experiment)
             ours = self.signal.message(experiment_ids=ids, received_at=self._received_at())
             await self._log.append(admitted.data + ours.SerializeToString())
         self.items_accepted += admitted.items
@@ -98,10 +104,22 @@ class Exporter:
             ids.append(await self._experiments.resolve(name) if known is None else known)
         return ids
 
+    async def _choose_bound(self, admitted: Admitted, experiment: str | None) -> tuple[Admitted, list[int]]:
+        """As `_choose`, for a key that is bound to experiments; what is for others is left out."""
+        bound = caller().experiments or frozenset()
+        if experiment is not None:
+            number = _number(experiment)
+            if number not in bound:
+                raise Forbidden(f"The API key {caller().key_id} is not for the experiment {number}.")
+            return admitted, [number] * len(admitted.resources)
+        ids = await binding.chosen(self._experiments, admitted.resources, bound)
+        if None in ids:
+            async with self._threads:
+                admitted = await asyncio.to_thread(binding.without_foreign, self.signal, admitted, ids, caller().key_id)
+        return admitted, [number for number in ids if number is not None]
+
     async def _named(self, experiment: str) -> int:
-        if not experiment.isascii() or not experiment.isdigit() or len(experiment) > 10:
-            raise Invalid("x-mlflow-experiment-id", "must be the number of an experiment")
-        number = int(experiment)
+        number = _number(experiment)
         # An experiment is never removed for good, so a number once seen stays valid.
         if number not in self._existing:
             if not await self._experiments.exists(number):
@@ -113,3 +131,9 @@ class Exporter:
         """Now, never twice the same and never back: it decides which version of an item is the later one."""
         self._last_received = max(clock.now_ns(), self._last_received + 1)
         return self._last_received
+
+
+def _number(experiment: str) -> int:
+    if not experiment.isascii() or not experiment.isdigit() or len(experiment) > 10:
+        raise Invalid("x-mlflow-experiment-id", "must be the number of an experiment")
+    return int(experiment)

@@ -10,10 +10,12 @@ from typing import Any
 
 import grpc
 
+from tracestone.collector.auth.gate import Gate
 from tracestone.collector.receiver import encoding, status
 from tracestone.collector.receiver.budget import Held
 from tracestone.collector.receiver.export import Exporter
 from tracestone.collector.receiver.grpc_limits import GrpcLimits
+from tracestone.collector.receiver.refusal import GuardedService
 from tracestone.schema.errors import Invalid, StartRefused, TracestoneError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -27,16 +29,26 @@ class GrpcReceiver:
     """The gRPC server. Its messages stay bytes, so that a bad one is answered by us and not by grpc's own error."""
 
     def __init__(
-        self, exporters: Iterable[Exporter], *, host: str, port: int, limits: GrpcLimits, shared: bool = False
+        self,
+        exporters: Iterable[Exporter],
+        *,
+        gate: Gate,
+        host: str,
+        port: int,
+        limits: GrpcLimits,
+        credentials: grpc.ServerCredentials | None = None,
+        shared: bool = False,
     ) -> None:
         """`shared`: other processes may listen there too (see `processes.ports`)."""
+        self._credentials = credentials
         self._shared = shared
         self._max_request_bytes = limits.max_request_bytes
         self._host = host
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         options = (*limits.options(), ("grpc.so_reuseport", int(shared)))
         self._server = grpc.aio.server(options=options, compression=grpc.Compression.NoCompression)
-        self._server.add_generic_rpc_handlers([self._service(exporter) for exporter in exporters])
+        services = [GuardedService(self._service(exporter), gate) for exporter in exporters]
+        self._server.add_generic_rpc_handlers(services)
         self.port = port
         self.running = False
         self.calls = 0
@@ -46,13 +58,18 @@ class GrpcReceiver:
         problem = "" if self._shared else await asyncio.to_thread(_problem, self._host, self.port)
         try:
             if not problem:
-                self.port = self._server.add_insecure_port(self._address)
+                self.port = self._listen()
         except RuntimeError:
             problem = "the address cannot be used"
         if problem:
             raise StartRefused(f"OTLP/gRPC cannot listen on {self._address}: {problem}.")
         await self._server.start()
         self.running = True
+
+    def _listen(self) -> int:
+        if self._credentials is None:
+            return self._server.add_insecure_port(self._address)
+        return self._server.add_secure_port(self._address, self._credentials)
 
     async def stop(self, grace: float) -> None:
         """Refuses new requests, lets running ones finish for `grace` seconds. Safe to call twice."""

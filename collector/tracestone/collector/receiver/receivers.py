@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import grpc
+
+from tracestone.collector.auth.gate import Gate
 from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.budget import Budget
 from tracestone.collector.receiver.export import Exporter, Work
@@ -35,9 +38,15 @@ class Receivers:
 
 
 def receivers(
-    settings: Settings, writers: Mapping[str, Writer], experiments: ExperimentStore, *, shared_ports: bool = False
+    settings: Settings,
+    writers: Mapping[str, Writer],
+    experiments: ExperimentStore,
+    gate: Gate,
+    credentials: grpc.ServerCredentials | None = None,
+    *,
+    shared_ports: bool = False,
 ) -> Receivers:
-    """The receivers that write to these logs, one by each signal's name."""
+    """The receivers that write to these logs, one by each signal's name; with `credentials`, gRPC speaks TLS."""
     item = ItemLimits(settings.max_attributes, settings.max_events, settings.max_links, settings.max_value_bytes)
     limits = Limits(settings.max_nesting, settings.max_request_groups, settings.max_request_spans, item)
     budget = Budget(settings.max_body_bytes)
@@ -50,6 +59,8 @@ def receivers(
         HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes),
         GrpcReceiver(
             exporters,
+            gate=gate,
+            credentials=credentials,
             host=settings.host,
             port=settings.otlp_grpc_port,
             limits=GrpcLimits.of(settings),

@@ -5,6 +5,7 @@
 | Invalid, other Rejected | INVALID_ARGUMENT + BadRequest | 400 | no |
 | TooLarge | RESOURCE_EXHAUSTED, without RetryInfo | 413 | no |
 | Unauthenticated | UNAUTHENTICATED | 401 | no |
+| Forbidden | PERMISSION_DENIED | 403 | no |
 | Unavailable | UNAVAILABLE + RetryInfo | 503 + Retry-After | yes |
 | anything else | UNAVAILABLE + RetryInfo | 503 + Retry-After | yes |
 
@@ -24,7 +25,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from tracestone.collector.receiver.export import Accepted
 from tracestone.collector.signals.signal import Signal
-from tracestone.schema.errors import Invalid, Rejected, TooLarge, Unauthenticated, Unavailable
+from tracestone.schema.errors import Forbidden, Invalid, Rejected, TooLarge, Unauthenticated, Unavailable
 
 _MAX_MESSAGE = 2000
 _UNFORESEEN_RETRY_SECONDS = 5.0
@@ -46,6 +47,8 @@ def failure(error: Exception) -> Failure:
         return _failure(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, str(error))
     if isinstance(error, Unauthenticated):
         return _failure(grpc.StatusCode.UNAUTHENTICATED, 401, str(error))
+    if isinstance(error, Forbidden):
+        return _failure(grpc.StatusCode.PERMISSION_DENIED, 403, str(error))
     if isinstance(error, Invalid):
         violation = BadRequest(field_violations=[{"field": error.field, "description": error.reason[:_MAX_MESSAGE]}])
         return _failure(grpc.StatusCode.INVALID_ARGUMENT, 400, str(error), violation)

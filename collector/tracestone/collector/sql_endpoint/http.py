@@ -5,9 +5,9 @@
 
 URL parameters: `query`, `database`, `default_format`, `query_id`, `client_protocol_version`, `param_<name>`
 (values of `{name:Type}`), and settings (see `limits`). Headers: `X-ClickHouse-Database`,
-`X-ClickHouse-Format`, `Accept-Encoding` (gzip, lz4, when `enable_http_compression=1`). There are no accounts
-yet: a user and password are accepted and not looked at. An error's body is `Code: N. DB::Exception: …`, its
-code also in `X-ClickHouse-Exception-Code`.
+`X-ClickHouse-Format`, `Accept-Encoding` (gzip, lz4, when `enable_http_compression=1`). A user and
+password are looked at by `accounts`, in front of this, where API keys are demanded. An error's body is
+`Code: N. DB::Exception: …`, its code also in `X-ClickHouse-Exception-Code`.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Scope
 
+from tracestone.collector.sql_endpoint import accounts
 from tracestone.collector.sql_endpoint.formdata import fields
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
 from tracestone.collector.sql_endpoint.native import framed
@@ -33,7 +33,7 @@ from tracestone.collector.sql_endpoint.statements import Statement, Statements
 from tracestone.collector.visitors import Visitors
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.reader import Answer
-from tracestone.schema.errors import Forbidden, Unavailable
+from tracestone.schema.errors import Unavailable
 from tracestone.schema.settings import Settings
 
 _MAX_BODY_BYTES = 4 * MAX_STATEMENT_BYTES
@@ -80,16 +80,10 @@ def sql_app(settings: Settings, columnar: Columnar) -> Starlette:
         ],
         lifespan=lifespan,
         # A statement costs time whatever its method, so none is taken from a page of another site.
-        middleware=[Middleware(Visitors, settings=settings, refuse=_forbidden, open_paths=_PROBES, reading=())],
+        middleware=[Middleware(Visitors, settings=settings, refuse=accounts.refused, open_paths=_PROBES, reading=())],
     )
     app.state.statements = statements
     return app
-
-
-def _forbidden(_: Scope, error: Forbidden) -> Response:
-    response = _failed(str(Refused(Kind.ACCESS_DENIED, str(error).removesuffix("."))), Kind.ACCESS_DENIED.value, {})
-    response.status_code = 403
-    return response
 
 
 async def _ok(_: Request) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from tracestone.collector.auth.caller import visible
 from tracestone.collector.ui import detail, timeline
 from tracestone.collector.ui import format as fmt
 from tracestone.collector.ui.detail import SpanDetail
@@ -173,7 +174,8 @@ class MessagePage:
 async def experiments(deps: Deps) -> ExperimentsPage:
     """Raises StorageDown."""
     found = await PageStore(deps.columnar).experiments()
-    return ExperimentsPage("Experiments", (), found, clock.now_ns(), deps.otlp_grpc)
+    shown = tuple(each for each in found if visible(each.experiment_id))
+    return ExperimentsPage("Experiments", (), shown, clock.now_ns(), deps.otlp_grpc)
 
 
 async def traces(

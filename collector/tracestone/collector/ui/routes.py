@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from tracestone.collector.auth.caller import check_visible
 from tracestone.collector.ui import pages
 from tracestone.collector.ui.headers import StrictHeaders
 from tracestone.collector.ui.pages import Deps, MessagePage
@@ -143,6 +144,7 @@ def _experiment_id(request: Request) -> int:
     text = request.path_params["experiment_id"]
     if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > EXPERIMENT_ID_MAX:
         raise NotFound("The id of an experiment is a whole number.")
+    check_visible(int(text))
     return int(text)
 
 

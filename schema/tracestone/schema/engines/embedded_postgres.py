@@ -14,6 +14,7 @@ import shutil
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 
@@ -53,6 +54,17 @@ class EmbeddedPostgres:
         except Exception as error:
             raise StartRefused(f"The embedded Postgres in {self._folder} does not start: {error}") from error
         return str(self._server.get_uri())
+
+    def running_url(self) -> str | None:
+        """The URL of the server when another process has started it; None when none runs."""
+        try:
+            lines = (self._folder / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return None
+        if len(lines) < _PID_FILE_LINES or not _members(self._folder):
+            return None
+        # As PostgreSQL documents the file: the port is in line 4, the folder of the socket in line 5.
+        return f"postgresql://postgres@/postgres?{urlencode({'host': lines[4].strip(), 'port': lines[3].strip()})}"
 
     async def keep(self) -> None:
         """Starts the server again whenever it has died; runs until cancelled."""

@@ -60,6 +60,26 @@ class ExperimentStore:
         self._names.put(usable, found)
         return found
 
+    async def find(self, name: str) -> int | None:
+        """As `resolve`, but a name that no experiment has makes none and means None. Raises StorageDown."""
+        usable = model.usable_name(name)
+        if not usable:
+            return DEFAULT_EXPERIMENT_ID
+        known = self._names.get(usable)
+        if known is not None:
+            return known
+        try:
+            with storage_errors():
+                found = await self._pool.fetchval(self._sql["id_by_name"], usable)
+        except StorageDown:
+            found = self._names.get_expired(usable)
+            if found is None:
+                raise
+        if found is None:
+            return None
+        self._names.put(usable, int(found))
+        return int(found)
+
     async def exists(self, experiment_id: int) -> bool:
         """Whether there is such an experiment, deleted or not. Raises StorageDown."""
         if not 0 <= experiment_id <= model.MAX_EXPERIMENT_ID:

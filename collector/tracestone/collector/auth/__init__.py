@@ -1,0 +1,1 @@
+"""Who may send and read: API keys, checked on every port before a body is read."""
