@@ -18,7 +18,7 @@ from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.receiver.pieces import Limits
-from tracestone.collector.receiver.trimming import MARK, ItemLimits, trimmed
+from tracestone.collector.receiver.trimming import MARK, Effort, ItemLimits, trimmed
 from tracestone.collector.signals.logs import LOGS
 from tracestone.collector.signals.traces import TRACES
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
@@ -33,7 +33,7 @@ def _pair(key: str, text: str = "v") -> KeyValue:
 
 def _trimmed(span: Span, limits: ItemLimits = FEW) -> tuple[Span, list[str]]:
     """What is kept of a span, and the notes in it."""
-    found = trimmed(TRACES, span.SerializeToString(), limits)
+    found = trimmed(TRACES, span.SerializeToString(), limits, Effort())
     assert found is not None
     kept = Span.FromString(found[0])
     mark = kept.attributes.pop()
@@ -123,14 +123,14 @@ def test_a_value_that_stands_there_twice_is_cut_twice() -> None:
     value = b"".join(AnyValue(string_value=text * 200).SerializeToString() for text in "ab")
     item = otlp_span(1, 1, start_ns=START).SerializeToString()
     item += delimited(9, delimited(1, b"key") + delimited(2, value))
-    kept = trimmed(TRACES, item, FEW)
+    kept = trimmed(TRACES, item, FEW, Effort())
     assert kept is not None
     assert Span.FromString(kept[0]).attributes[0].value.string_value == "b" * 100
 
 
 def test_a_log_record_is_trimmed_too() -> None:
     record = LogRecord(body=AnyValue(string_value="x" * 200), attributes=[_pair(f"key {n}") for n in range(5)])
-    found = trimmed(LOGS, record.SerializeToString(), FEW)
+    found = trimmed(LOGS, record.SerializeToString(), FEW, Effort())
     assert found is not None
     kept = LogRecord.FromString(found[0])
     assert kept.body.string_value == "x" * 100
@@ -151,7 +151,7 @@ def test_values_nested_without_end_are_for_the_parser() -> None:
     for _ in range(3000):
         value = delimited(5, delimited(1, value))
     item = delimited(9, delimited(1, b"deep") + delimited(2, value))
-    assert trimmed(TRACES, item, FEW) is None
+    assert trimmed(TRACES, item, FEW, Effort()) is None
 
 
 _texts = st.text(max_size=150)
@@ -181,7 +181,7 @@ _spans = st.builds(
 @given(_spans)
 def test_what_is_kept_is_within_the_limits_and_smaller_limits_change_nothing_more(span: Span) -> None:
     item = span.SerializeToString()
-    found = trimmed(TRACES, item, FEW)
+    found = trimmed(TRACES, item, FEW, Effort())
     if found is None:
         assert len(item) <= FEW.unseen_bytes or (_largest(span) <= 100 and len(span.events) <= 2)
         return
@@ -192,7 +192,7 @@ def test_what_is_kept_is_within_the_limits_and_smaller_limits_change_nothing_mor
     assert len(kept.links) <= 2
     assert kept.dropped_links_count == min(span.dropped_links_count + max(len(span.links) - 2, 0), 2**32 - 1)
     assert kept.name == span.name
-    again = trimmed(TRACES, kept.SerializeToString(), FEW)
+    again = trimmed(TRACES, kept.SerializeToString(), FEW, Effort())
     assert again is None
 
 
@@ -237,6 +237,18 @@ def test_a_corrupt_span_costs_itself_alone() -> None:
     body = delimited(1, delimited(2, delimited(2, good) + delimited(2, bad)))
     admitted = admit(TRACES, body, Limits(item=FEW))
     assert (admitted.items, admitted.rejected, admitted.truncated) == (1, 1, 0)
+
+
+def test_too_many_values_to_look_at_cost_their_spans_alone() -> None:
+    small = otlp_span(1, 1, start_ns=START).SerializeToString()
+    large = small + b"\x5a\x00" * 1_700_000
+    later = _pair("text", "x" * 60_000)
+    middling = small + delimited(9, later.SerializeToString())
+    spans = [small, large, middling, small, large]
+    body = delimited(1, delimited(2, b"".join(delimited(2, span) for span in spans)))
+    admitted = admit(TRACES, body, Limits())
+    assert (admitted.items, admitted.rejected, admitted.truncated) == (2, 3, 0)
+    assert admitted.reason == "the request's spans hold too many values to look at"
 
 
 async def test_what_is_kept_can_be_read(receiver: Running, trace: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tracestone.collector.receiver import fields
-from tracestone.collector.receiver.trimming import ItemLimits, trimmed
+from tracestone.collector.receiver.trimming import Effort, ItemLimits, TooMuchWork, trimmed
 from tracestone.collector.signals.signal import Signal, Tree
 from tracestone.schema.errors import TooLarge
 
@@ -65,6 +65,7 @@ class Pieces:
     reason: str = ""
     truncated: int = 0
     warning: str = ""
+    effort: Effort = field(default_factory=Effort)
 
     def reject(self, items: int, reason: str) -> None:
         """Counts items that are left out."""
@@ -119,10 +120,12 @@ def _cut_scope(
         while at < len(places) and (at == first or size + places[at].size <= limit):
             size += places[at].size
             at += 1
-        items = [_item(signal, data, place, limits.item, found) for place in places[first:at]]
+        items = [item for place in places[first:at] if (item := _item(signal, data, place, limits.item, found))]
         size = sum(map(len, items))
-        if size > PIECE_BYTES and at == first + 1 and not _has_few_values(signal.tree, items[0]):
+        if size > PIECE_BYTES and len(items) == 1 and not _has_few_values(signal.tree, items[0]):
             found.reject(1, f"{signal.item} {first + 1} of its scope holds more than {MAX_ITEM_VALUES} values")
+            continue
+        if not items:
             continue
         scope_size = len(scope_head) + size
         inner = b"".join((head, fields.opened(2, scope_size), scope_head, *items))
@@ -130,9 +133,13 @@ def _cut_scope(
 
 
 def _item(signal: Signal, data: bytes, place: _Place, limits: ItemLimits, found: Pieces) -> bytes:
-    """An item as a field of its scope, within the limits."""
+    """An item as a field of its scope, within the limits; nothing when it has to be left out."""
     if place.size > limits.unseen_bytes:
-        smaller = trimmed(signal, data[place.value : place.end], limits)
+        try:
+            smaller = trimmed(signal, data[place.value : place.end], limits, found.effort)
+        except TooMuchWork:
+            found.reject(1, f"the request's {signal.item}s hold too many values to look at")
+            return b""
         if smaller is not None:
             found.truncate(smaller[1])
             return fields.delimited(2, smaller[0])

@@ -44,10 +44,28 @@ class ItemLimits:
         return {"attributes": self.attributes, "events": self.events, "links": self.links}[name]
 
 
+class TooMuchWork(Exception):
+    """To look at all of a request would take too long."""
+
+
+class Effort:
+    """How many fields of one request are looked at; two bytes may make one."""
+
+    def __init__(self, fields: int = 3_000_000) -> None:
+        self._left = fields
+
+    def spend(self, fields: int = 1) -> None:
+        """Raises TooMuchWork."""
+        self._left -= fields
+        if self._left < 0:
+            raise TooMuchWork
+
+
 @dataclass
 class _Work:
     signal: Signal
     limits: ItemLimits
+    effort: Effort
     notes: list[str] = field(default_factory=list)
     key: str = ""
 
@@ -56,11 +74,11 @@ class _Work:
             self.notes.append(text)
 
 
-def trimmed(signal: Signal, item: bytes, limits: ItemLimits) -> tuple[bytes, str] | None:
-    """The item within the limits, and what was done to it; None when it is, or cannot be read."""
+def trimmed(signal: Signal, item: bytes, limits: ItemLimits, effort: Effort) -> tuple[bytes, str] | None:
+    """The item within the limits, and what was done to it; None when it is, or cannot be read. Raises TooMuchWork."""
     if not signal.lists or len(item) <= limits.unseen_bytes:
         return None
-    work = _Work(signal, limits)
+    work = _Work(signal, limits, effort)
     try:
         smaller = _message(work, "item", item, 0, len(item), 0)
     except fields.Corrupt:
@@ -80,9 +98,11 @@ def _message(work: _Work, kind: str, data: bytes, start: int, end: int, depth: i
         return None
     parts: list[bytes] = []
     same_from = start
+    changed = False
     counts: Counter[int] = Counter()
     lists, inside = work.signal.lists.get(kind, {}), work.signal.tree[kind]
     for number, at, value, after in fields.walk(data, start, end):
+        work.effort.spend()
         if kind == "item" and inside.get(number) == "value":
             work.key = "body"
         elif kind == "pair" and number == 1:
@@ -96,15 +116,20 @@ def _message(work: _Work, kind: str, data: bytes, start: int, end: int, depth: i
             smaller = _message(work, inside[number], data, value, after, depth + 1)
             kept = None if smaller is None else fields.delimited(number, smaller)
         if kept is not None:
-            parts += (data[same_from:at], kept)
+            if at > same_from:
+                parts.append(data[same_from:at])
+            if kept:
+                parts.append(kept)
             same_from = after
-    if not parts:
+            changed = True
+    if not changed:
         return None
     parts.append(data[same_from:end])
     for number, count in counts.items():
         name, dropped = lists[number]
         most = work.limits.of(name)
         if count > most:
+            work.effort.spend(sum(counts.values()))
             before = fields.number_in(data, start, end, dropped)
             parts.append(fields.varint(dropped, min(before + count - most, 2**32 - 1)))
             work.note(f"{name if kind == 'item' else f'{name} of {kind}s'}: {most} of {count} kept")
