@@ -20,6 +20,8 @@ WAYS = [
     ("js", "grpc", "gzip"),
     ("js", "proto", "none"),
     ("js", "proto", "gzip"),
+    ("js", "json", "none"),
+    ("js", "json", "gzip"),
     ("java", "grpc", "none"),
     ("java", "grpc", "gzip"),
     ("java", "proto", "none"),
@@ -91,3 +93,82 @@ async def test_traces(program: Program, language: str, encoding: str, compressio
 
     trace = {"span_count": made["spans"], "state": "OK", "root_name": "parent", "complete": True}
     assert await _rows(program, tuple(trace), f"FROM traces WHERE trace_id = '{made['trace_id']}'") == [trace]
+
+
+@ways
+async def test_logs(program: Program, language: str, encoding: str, compression: str) -> None:
+    made = await send(language, "logs", encoding, program, compression)
+    service = f"{language} logs {encoding} {compression}"
+    await counted(program, "logs", service, made["logs"])
+
+    common = {
+        "trace_id": made["trace_id"],
+        "span_id": made["span_id"],
+        "service_name": service,
+        "scope_name": "my.library",
+        "scope_version": "4.5",
+    }
+    warning = {
+        **common,
+        "toUnixTimestamp64Nano(time)": START + 1,
+        "severity_number": 13,
+        "severity_text": "WARN",
+        "event_name": "",
+        "body": "careful",
+        "body_type": "string",
+        "attributes_string": {"string": "text"},
+        "attributes_int": {"int": 7},
+        "attributes_float": {"float": 0.5},
+        "attributes_bool": {"bool": True},
+    }
+    event = {
+        **common,
+        "toUnixTimestamp64Nano(time)": START + 2,
+        "severity_number": 0,
+        "event_name": "gen_ai.client.inference.operation.details",
+        "body_type": "json",
+    }
+    columns = tuple({**warning, **event}) + ("attributes_json", "resource_attributes")
+    rest = f"FROM logs WHERE service_name = '{service}' AND trace_id != '' ORDER BY time"
+    first, second = await _rows(program, columns, rest)
+    assert {name: first[name] for name in warning} == warning
+    assert {key: json.loads(value) for key, value in first["attributes_json"].items()} == {
+        "strings": ["a", "b"],
+        "nested": {"deep": [1, {"x": "y"}]},
+    }
+    assert json.loads(first["resource_attributes"])["replica"] == 3
+    assert {name: second[name] for name in event} == event
+    assert json.loads(second["body"]) == {"role": "user", "parts": [{"type": "text", "n": 1}]}
+    lines = f"FROM logs WHERE service_name = '{service}' AND startsWith(body, 'line ') AND severity_number = 9"
+    assert await program.sql(f"SELECT uniqExact(body), uniqExact(time) {lines}") == [[300, 300]]
+
+
+@ways
+async def test_metrics(program: Program, language: str, encoding: str, compression: str) -> None:
+    made = await send(language, "metrics", encoding, program, compression)
+    service = f"{language} metrics {encoding} {compression}"
+    await counted(program, "metrics", service, made["points"])
+
+    columns = ("name", "type", "unit", "description", "temporality", "is_monotonic", "attributes_string", "value")
+    columns += ("value_int", "count", "sum", "min", "max", "bucket_bounds", "bucket_counts", "scale")
+    columns += ("arraySum(positive_counts)", "scope_name", "toYear(time)")
+    rest = f"FROM metrics WHERE service_name = '{service}' ORDER BY name, attributes_string['model']"
+    rows = await _rows(program, columns, rest)
+    assert {(row["scope_name"], row["temporality"] if row["type"] != "gauge" else "CUMULATIVE") for row in rows} == {
+        ("my.library", "CUMULATIVE")
+    }
+    assert all(row["toYear(time)"] >= 2026 for row in rows)
+    a, b, exponential, gauge, histogram, level = rows
+    assert [(row["attributes_string"], row["value_int"]) for row in (a, b)] == [
+        ({"model": "a"}, 3),
+        ({"model": "b"}, 4),
+    ]
+    assert (a["name"], a["type"], a["unit"], a["description"]) == ("counter", "sum", "{call}", "Calls.")
+    assert (a["is_monotonic"], level["is_monotonic"], level["value_int"], level["unit"]) == (True, False, -5, "By")
+    assert (gauge["type"], gauge["value"], gauge["attributes_string"]) == ("gauge", 0.25, {"model": "a"})
+    for row in (histogram, exponential):
+        assert (row["count"], row["sum"], row["min"], row["max"], row["unit"]) == (4, 55.55, 0.05, 50, "s")
+    assert (histogram["type"], histogram["description"]) == ("histogram", "Durations.")
+    assert (histogram["bucket_bounds"], histogram["bucket_counts"]) == ([0.1, 1, 10], [1, 1, 1, 1])
+    assert (exponential["type"], exponential["arraySum(positive_counts)"]) == ("exponential_histogram", 4)
+    assert exponential["scale"] > 0

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 
 const [modules, signal, encoding, endpoint, compression = 'none'] = process.argv.slice(2);
 const load = createRequire(`${modules}/package.json`);
-const { DiagConsoleLogger, DiagLogLevel, SpanKind, SpanStatusCode, TraceFlags, context, diag, trace } = load(
+const { DiagConsoleLogger, DiagLogLevel, SpanKind, SpanStatusCode, TraceFlags, ValueType, context, diag, trace } = load(
   '@opentelemetry/api',
 );
 diag.setLogger(new DiagConsoleLogger(), DiagLogLevel.WARN);
@@ -110,10 +110,10 @@ async function metrics() {
     views: [{ instrumentName: 'exponential', aggregation: { type: AggregationType.EXPONENTIAL_HISTOGRAM } }],
   });
   const meter = provider.getMeter('my.library', '4.5');
-  const counter = meter.createCounter('counter', { unit: '{call}', description: 'Calls.' });
+  const counter = meter.createCounter('counter', { unit: '{call}', description: 'Calls.', valueType: ValueType.INT });
   counter.add(3, { model: 'a' });
   counter.add(4, { model: 'b' });
-  meter.createUpDownCounter('level', { unit: 'By' }).add(-5);
+  meter.createUpDownCounter('level', { unit: 'By', valueType: ValueType.INT }).add(-5);
   meter.createObservableGauge('gauge', { unit: 's' }).addCallback((result) => result.observe(0.25, { model: 'a' }));
   const histogram = meter.createHistogram('histogram', {
     unit: 's', description: 'Durations.', advice: { explicitBucketBoundaries: [0.1, 1, 10] },
@@ -123,7 +123,7 @@ async function metrics() {
     histogram.record(value, { model: 'a' });
     exponential.record(value, { model: 'a' });
   }
-  await provider.forceFlush();
+  // This exports, once.
   await provider.shutdown();
   return { points: 6 };
 }

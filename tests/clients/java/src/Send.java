@@ -35,6 +35,7 @@ import io.opentelemetry.sdk.trace.export.BatchSpanProcessor;
 import io.opentelemetry.sdk.trace.export.SpanExporter;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -175,18 +176,18 @@ public final class Send {
                         .put(AttributeKey.stringArrayKey("strings"), List.of("a", "b"))
                         .put(
                                 AttributeKey.valueKey("nested"),
-                                Value.of(java.util.Map.of(
-                                        "deep", Value.of(Value.of(1), Value.of(java.util.Map.of("x", Value.of("y")))))))
+                                Value.of(Map.of(
+                                        "deep", Value.of(Value.of(1), Value.of(Map.of("x", Value.of("y")))))))
                         .build())
                 .emit();
         logger.logRecordBuilder()
                 .setContext(associated)
                 .setTimestamp(START + 2, NS)
                 .setEventName("gen_ai.client.inference.operation.details")
-                .setBody(Value.of(java.util.Map.of(
+                .setBody(Value.of(Map.of(
                         "role", Value.of("user"),
                         "parts", Value.of(Value.of(
-                                java.util.Map.of("type", Value.of("text"), "n", Value.of(1)))))))
+                                Map.of("type", Value.of("text"), "n", Value.of(1)))))))
                 .emit();
         for (int number = 0; number < 300; number++) {
             logger.logRecordBuilder()
@@ -232,7 +233,7 @@ public final class Send {
             histogram.record(value, Attributes.of(model, "a"));
             exponential.record(value, Attributes.of(model, "a"));
         }
-        provider.forceFlush().join(20, TimeUnit.SECONDS);
+        // This exports, once.
         provider.shutdown().join(20, TimeUnit.SECONDS);
         return "{\"points\":6}";
     }
