@@ -5,23 +5,35 @@ They are built from source by `scripts/clients go`, so these tests are slow; see
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    Exemplar,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    Sum,
+    Summary,
+    SummaryDataPoint,
+)
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from support.clients import OtelCollector, built, counted, run
+from support.clients import OtelCollector, built, counted, eventually, run
 from support.program import Program
+from support.signals import log, logs_request, metrics_request, pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 START = 1_790_000_000_000_000_000
-PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
 async def _telemetrygen(signal: str, transport: str, endpoint: str, service: str, *options: str) -> None:
@@ -51,7 +63,7 @@ async def test_telemetrygen_traces(program: Program, transport: str) -> None:
     # A link is to an earlier span: a worker's first span has none.
     assert await program.sql(question) == [[2000, 400, 2000, 1998, 2000, 2000]]
     question = f"SELECT count(), min(span_count), max(span_count) FROM traces WHERE service_name = '{service}'"
-    assert await program.sql(question) == [[400, 5, 5]]
+    await eventually(program, question, [[400, 5, 5]])
 
 
 def _exporters(program: Program) -> dict[str, dict[str, Any]]:
@@ -64,8 +76,8 @@ def _exporters(program: Program) -> dict[str, dict[str, Any]]:
 
 
 GRPC = ("none", "gzip")
-HTTP = ("none", "gzip")
-JSON: tuple[str, ...] = ()
+HTTP = ("none", "gzip", "zstd", "zlib", "deflate")
+JSON = ("none", "gzip", "zstd")
 NAMES = [
     *(f"otlp {name}" for name in GRPC),
     *(f"otlphttp {name}" for name in HTTP),
@@ -94,29 +106,6 @@ async def _collector(folder: Path, exporter: dict[str, Any], name: str) -> Async
         await collector.close()
 
 
-def _value(value: Any) -> AnyValue:
-    match value:
-        case None:
-            return AnyValue()
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case bytes():
-            return AnyValue(bytes_value=value)
-        case list():
-            return AnyValue(array_value=ArrayValue(values=map(_value, value)))
-        case dict():
-            return AnyValue(kvlist_value=KeyValueList(values=_pairs(value)))
-    return AnyValue(string_value=value)
-
-
-def _pairs(values: dict[str, Any]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
-
-
 ATTRIBUTES: dict[str, Any] = {
     "string": "text",
     "string.empty": "",
@@ -141,18 +130,18 @@ def _request(service: str) -> bytes:
     """Two spans with everything that a span can have."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add(schema_url="https://example.org/resource")
-    resource.resource.attributes.extend(_pairs({"service.name": service, "replica": 3, "hosts": ["a", "b"]}))
+    resource.resource.attributes.extend(pairs({"service.name": service, "replica": 3, "hosts": ["a", "b"]}))
     scope = resource.scope_spans.add(schema_url="https://example.org/schema")
     scope.scope.name, scope.scope.version = "my.library", "4.5"
-    scope.scope.attributes.extend(_pairs({"team": "a"}))
+    scope.scope.attributes.extend(pairs({"team": "a"}))
     child = scope.spans.add(
         trace_id=b"\xab" * 16, span_id=b"\x01" * 8, parent_span_id=b"\x02" * 8, trace_state="vendor=x", flags=0x101,
         name="child", kind=Span.SPAN_KIND_CONSUMER, start_time_unix_nano=START + 1, end_time_unix_nano=START + 999,
-        attributes=_pairs(ATTRIBUTES), dropped_attributes_count=1, dropped_events_count=2, dropped_links_count=3,
+        attributes=pairs(ATTRIBUTES), dropped_attributes_count=1, dropped_events_count=2, dropped_links_count=3,
         status=Status(code=Status.STATUS_CODE_ERROR, message="it failed"),
     )  # fmt: skip
-    child.events.add(name="happened", time_unix_nano=START + 5, attributes=_pairs({"n": 1, "list": ["a", 2.0]}))
-    child.links.add(trace_id=b"\xcd" * 16, span_id=b"\xef" * 8, trace_state="a=b", attributes=_pairs({"try": 2}))
+    child.events.add(name="happened", time_unix_nano=START + 5, attributes=pairs({"n": 1, "list": ["a", 2.0]}))
+    child.links.add(trace_id=b"\xcd" * 16, span_id=b"\xef" * 8, trace_state="a=b", attributes=pairs({"try": 2}))
     scope.spans.add(
         trace_id=b"\xab" * 16, span_id=b"\x02" * 8, name="parent", start_time_unix_nano=START,
         end_time_unix_nano=START + 1000,
@@ -160,29 +149,88 @@ def _request(service: str) -> bytes:
     return request.SerializeToString()
 
 
-async def _stored(program: Program, service: str) -> list[list[Any]]:
-    await counted(program, "spans", service, 2)
-    return await program.sql(
-        "SELECT * EXCEPT (experiment_id, received_at, service_name, resource_attributes),"
-        f" replaceOne(resource_attributes, '{service}', 'service') FROM spans WHERE service_name = '{service}'"
-        " ORDER BY span_id"
+def _logs_request(service: str) -> bytes:
+    bodies = [
+        "text",
+        "",
+        None,
+        7,
+        0.5,
+        True,
+        b"\xff",
+        {"role": "user", "parts": [{"n": 1}, None, b"\x00"]},
+        [1, [2.5, "x"]],
+    ]
+    records = [log(body, 3, 4, at=START + number, attributes=ATTRIBUTES) for number, body in enumerate(bodies)]
+    records[0].severity_number, records[0].severity_text, records[0].event_name = 13, "WARN", "my.event"
+    records[1].observed_time_unix_nano, records[1].dropped_attributes_count, records[1].flags = START + 9, 5, 1
+    records.append(log("associated with nothing", at=START + 50))
+    return logs_request(*records, service=service, scope="my.library").SerializeToString()
+
+
+def _metrics_request(service: str) -> bytes:
+    exemplar = Exemplar(time_unix_nano=START, as_int=4, trace_id=b"t" * 16, span_id=b"s" * 8)
+    exemplar.filtered_attributes.extend(pairs({"user": "u"}))
+    # The fields that all kinds of data points have.
+    of: dict[str, Any] = {"start_time_unix_nano": START - 1, "time_unix_nano": START, "attributes": pairs(ATTRIBUTES)}
+    number = NumberDataPoint(**of, as_int=2**63 - 1, exemplars=[exemplar])
+    nothing = NumberDataPoint(time_unix_nano=START, flags=1)
+    buckets = HistogramDataPoint(
+        **of, count=3, sum=-0.5, min=-1, max=9, bucket_counts=[1, 2, 0], explicit_bounds=[0.5, 7], exemplars=[exemplar]
     )
+    scaled = ExponentialHistogramDataPoint(**of, count=6, sum=1.5, scale=-2, zero_count=1, zero_threshold=0.25)
+    scaled.positive.offset, scaled.negative.offset = -3, 4
+    scaled.positive.bucket_counts.extend([1, 0, 2])
+    scaled.negative.bucket_counts.extend([2])
+    quantiles = SummaryDataPoint(**of, count=4, sum=10)
+    quantiles.quantile_values.add(quantile=0.5, value=2.5)
+    metrics = [
+        Metric(name="gauge", gauge=Gauge(data_points=[number, nothing]), description="what", unit="By"),
+        Metric(name="sum", sum=Sum(data_points=[number], aggregation_temporality=1, is_monotonic=True)),
+        Metric(name="histogram", histogram=Histogram(data_points=[buckets], aggregation_temporality=2)),
+        Metric(
+            name="exponential",
+            exponential_histogram=ExponentialHistogram(data_points=[scaled], aggregation_temporality=1),
+        ),
+        Metric(name="summary", summary=Summary(data_points=[quantiles]), metadata=pairs({"origin": "x"})),
+    ]
+    return metrics_request(*metrics, service=service).SerializeToString()
+
+
+async def _stored(program: Program, table: str, service: str, rows: int) -> str:
+    """The rows as text, without what must differ."""
+    await counted(program, table, service, rows)
+    differ = {"spans": "", "logs": ", log_id", "metrics": ", series_id"}[table]
+    order = {"spans": "span_id", "logs": "time", "metrics": "name, no_recorded_value"}[table]
+    found = await program.sql(
+        f"SELECT * EXCEPT (experiment_id, received_at, service_name, resource_attributes{differ}),"
+        f" replaceOne(resource_attributes, '{service}', 'service') FROM {table} WHERE service_name = '{service}'"
+        f" ORDER BY {order}"
+    )
+    return "\n".join(json.dumps(row) for row in found)
+
+
+SIGNALS = {
+    "traces": ("spans", _request, 2),
+    "logs": ("logs", _logs_request, 10),
+    "metrics": ("metrics", _metrics_request, 6),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_what_the_collector_passes_on_is_what_it_was_sent(program: Program, folder: Path, name: str) -> None:
-    service = f"through {name}"
     async with (
         _collector(folder / name, _exporters(program)[name], name) as collector,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(headers={"content-type": "application/x-protobuf"}) as client,
     ):
-        answer = await client.post(f"{collector.http_root}/v1/traces", content=_request(service), headers=PROTOBUF)
-        assert answer.status_code == 200, answer.text
-        answer = await client.post(program.http, content=_request(f"direct {name}"), headers=PROTOBUF)
-        assert answer.status_code == 200, answer.text
-    passed, direct = await _stored(program, service), await _stored(program, f"direct {name}")
-    assert json.dumps(passed) == json.dumps(direct)
-    assert "string.unicode" in json.dumps(passed)
+        for signal, (_, request, _) in SIGNALS.items():
+            for root, service in ((collector.http_root, f"through {name}"), (program.http_root, f"direct {name}")):
+                answer = await client.post(f"{root}/v1/{signal}", content=request(service))
+                assert answer.status_code == 200, answer.text
+    for table, _, rows in SIGNALS.values():
+        passed = await _stored(program, table, f"through {name}", rows)
+        assert passed == await _stored(program, table, f"direct {name}", rows)
+        assert "string.unicode" in passed
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,3 +241,30 @@ async def test_telemetrygen_through_the_collector(program: Program, folder: Path
             "traces", "grpc", collector.grpc, service, "--workers", "2", "--traces", "500", "--child-spans", "3"
         )
     await counted(program, "spans", service, 2 * 500 * 4)
+
+
+@pytest.mark.parametrize("way", ["grpc", "http", "otlp gzip", "otlphttp json zstd"])
+async def test_telemetrygen_logs_and_metrics(program: Program, folder: Path, way: str) -> None:
+    service, trace_id, span_id = f"telemetrygen {way}", "ab" * 16, "cd" * 8
+    async with AsyncExitStack() as stack:
+        if way in ("grpc", "http"):
+            transport = way
+            endpoint = program.grpc if way == "grpc" else program.http_root.removeprefix("http://")
+        else:
+            collector = await stack.enter_async_context(
+                _collector(folder / f"signals {way}", _exporters(program)[way], way)
+            )
+            transport, endpoint = "grpc", collector.grpc
+        ids = ("--trace-id", trace_id, "--span-id", span_id)
+        await _telemetrygen("logs", transport, endpoint, service, "--logs", "500", *ids, "--body", "a line")
+        for kind in ("Gauge", "Sum", "Histogram", "ExponentialHistogram"):
+            options = ("--metrics", "50", "--metric-type", kind, "--otlp-metric-name", kind, *ids)
+            await _telemetrygen("metrics", transport, endpoint, service, *options)
+    where = f"WHERE service_name = '{service}'"
+    logs = f"SELECT count(), any(body), uniqExact(trace_id), any(span_id), any(severity_number) FROM logs {where}"
+    await eventually(program, logs, [[500, "a line", 1, span_id, 9]])
+    metrics = f"SELECT name, any(type), count() FROM metrics {where} GROUP BY name ORDER BY name"
+    kinds = {"ExponentialHistogram": "exponential_histogram", "Gauge": "gauge", "Histogram": "histogram", "Sum": "sum"}
+    await eventually(program, metrics, [[kind, stored, 50] for kind, stored in kinds.items()])
+    exemplars = f"SELECT countIf(exemplars[1].trace_id = '{trace_id}') > 0 FROM metrics {where} AND name = 'Sum'"
+    assert await program.sql(exemplars) == [[True]]

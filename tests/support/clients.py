@@ -66,15 +66,17 @@ async def send(language: str, signal_name: str, encoding: str, program: Program,
     return made
 
 
-async def counted(program: Program, table: str, service: str, wanted: int) -> None:
-    """Waits until a table has so many rows of a service; fails after half a minute, or when there are more."""
+async def eventually(program: Program, statement: str, wanted: list[list[Any]]) -> None:
+    """Waits until a statement has this answer, at most half a minute: rows come after their acknowledgement."""
     end = clock.monotonic() + 30
-    while True:
-        rows = await program.sql(f"SELECT count() FROM {table} WHERE service_name = '{service}'")
-        if (found := int(rows[0][0])) >= wanted or clock.monotonic() > end:
-            break
+    while (found := await program.sql(statement)) != wanted and clock.monotonic() < end:
         await asyncio.sleep(0.1)
-    assert found == wanted, f"{found} rows of {wanted}"
+    assert found == wanted
+
+
+async def counted(program: Program, table: str, service: str, wanted: int) -> None:
+    """Waits until a table has so many rows of a service."""
+    await eventually(program, f"SELECT count() FROM {table} WHERE service_name = '{service}'", [[wanted]])
 
 
 class OtelCollector:
