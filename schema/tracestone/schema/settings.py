@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     max_request_spans: int = Field(
         200_000, ge=1, description="Spans, log records or data points that one OTLP request may hold."
     )
-    max_nesting: int = Field(32, ge=1, le=32, description="Deepest nested attribute value that is kept.")
+    max_nesting: int = Field(
+        64, ge=1, le=64, description="Levels of a nested attribute value that are kept; deeper ones are cut, visibly."
+    )
     max_attributes: int = Field(
         10_000, ge=1, description="Attributes that a span, event, link or log record keeps; further ones are counted."
     )

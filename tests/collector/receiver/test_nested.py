@@ -5,13 +5,13 @@ import math
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.running import Running, grpc_export
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver.admission import admit
+from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
 
@@ -158,56 +158,82 @@ async def test_a_key_twice_loses_no_value(receiver: Running, trace: int) -> None
     assert (await _row(receiver, trace))["attributes_json"]["nested"] == '[["a",1],["b","x"],["a",{"deep":true}]]'
 
 
-def _deep(levels: int) -> dict[str, Any]:
-    value: dict[str, Any] = {"bottom": 1}
-    for _ in range(levels - 1):
-        value = {"d": value}
+def _deep(kind: str, levels: int) -> Any:
+    """So many lists or maps in each other, around a one."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value, "beside"] if kind == "lists" else {"d": value, "beside": 2}
     return value
 
 
-def _depth(value: Any) -> int:
-    return 1 + max(map(_depth, value.values())) if isinstance(value, dict) else 0
-
-
-async def test_the_deepest_value_that_protobuf_reads(receiver: Running, trace: int) -> None:
-    span = otlp_span(trace, 1, start_ns=START)
-    span.attributes.append(_attribute("deep", _deep(31)))
-    assert await _send(receiver, span) == b""
-    stored = json.loads((await _row(receiver, trace))["attributes_json"]["deep"])
-    assert stored == _deep(31)
-
-
-async def test_a_value_too_deep_costs_its_span_alone(receiver: Running, trace: int) -> None:
-    good, bad = otlp_span(trace, 1, start_ns=START), otlp_span(trace, 2, start_ns=START)
-    # Put together from bytes: the message classes refuse to make one that they would not read.
+def _deep_bytes(kind: str, levels: int) -> bytes:
+    """The same as a serialised AnyValue, put together from bytes: the classes refuse to make what they do not read."""
     value = AnyValue(int_value=1).SerializeToString()
-    for _ in range(60):
-        value = _field(6, _field(1, _field(1, b"d") + _field(2, value)))
-    data = bad.SerializeToString() + _field(9, _field(1, b"deep") + _field(2, value))
-    scope = _field(2, good.SerializeToString()) + _field(2, data)
-    request = _field(1, _field(2, scope))
+    beside = _value("beside" if kind == "lists" else 2).SerializeToString()
+    for _ in range(levels):
+        if kind == "lists":
+            value = delimited(5, delimited(1, value) + delimited(1, beside))
+        else:
+            pairs = [delimited(1, name) + delimited(2, item) for name, item in ((b"d", value), (b"beside", beside))]
+            value = delimited(6, b"".join(delimited(1, pair) for pair in pairs))
+    return value
+
+
+def _deep_request(trace: int, value: bytes) -> bytes:
+    """A span with the value in an attribute of its own, its event, its resource and its scope, and one without."""
+    pair = delimited(1, b"deep") + delimited(2, value)
+    event = delimited(11, delimited(2, b"happened") + delimited(3, pair))
+    good, span = (otlp_span(trace, number, start_ns=START).SerializeToString() for number in (1, 2))
+    spans = delimited(2, good) + delimited(2, span + delimited(9, pair) + event)
+    scope = delimited(1, delimited(1, b"lib") + delimited(3, pair)) + spans
+    return delimited(1, delimited(1, delimited(1, pair)) + delimited(2, scope))
+
+
+@pytest.mark.parametrize("kind", ["lists", "maps"])
+@pytest.mark.parametrize("levels", [31, 32, 47, 48, 63, 64])
+async def test_values_as_deep_as_sdks_allow(receiver: Running, trace: int, kind: str, levels: int) -> None:
+    """Protobuf's parser reads 31 maps or 47 lists in each other; SDKs send up to 64."""
     async with grpc_export(receiver.grpc_address) as export:
-        answer = ExportTraceServiceResponse.FromString(await export(request))
-    assert answer.partial_success.rejected_spans == 1
-    assert "nested too deep" in answer.partial_success.error_message
-    rows = await receiver.rows("SELECT span_id FROM spans WHERE trace_id = {id:String}", id=f"{trace:032x}")
-    assert [row["span_id"] for row in rows] == [f"{1:016x}"]
+        assert await export(_deep_request(trace, _deep_bytes(kind, levels))) == b""
+    good, row = await receiver.rows(
+        "SELECT * FROM spans WHERE trace_id = {id:String} ORDER BY span_id", id=f"{trace:032x}"
+    )
+    value = _deep(kind, levels)
+    assert good["attributes"] == {}
+    assert json.loads(row["attributes_json"]["deep"]) == value
+    for text in (row["events"][0]["attributes"], row["resource_attributes"], row["scope_attributes"]):
+        assert json.loads(text) == {"deep": value}
 
 
-def _field(number: int, data: bytes) -> bytes:
-    size, length = len(data), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes([number << 3 | 2]) + bytes(length) + data
+@pytest.mark.parametrize("kind", ["lists", "maps"])
+@pytest.mark.parametrize("levels", [65, 200, 5000])
+async def test_what_is_deeper_is_cut_visibly(receiver: Running, trace: int, kind: str, levels: int) -> None:
+    async with grpc_export(receiver.grpc_address) as export:
+        assert await export(_deep_request(trace, _deep_bytes(kind, levels))) == b""
+    rows = await receiver.rows(
+        "SELECT attributes_json FROM spans WHERE trace_id = {id:String} ORDER BY span_id", id=f"{trace:032x}"
+    )
+    assert len(rows) == 2
+    value = json.loads(rows[1]["attributes_json"]["deep"])
+    for _ in range(64):
+        value = value[0] if kind == "lists" else value["d"]
+    assert value == "[nested too deep]"
+
+
+def test_bytes_of_a_sender_are_bytes_inside_of_deep_values() -> None:
+    value = _value({"raw": b"\x00" * 40}).SerializeToString()
+    for _ in range(40):
+        value = delimited(5, delimited(1, value))
+    admitted = admit(TRACES, _deep_request(1, value), Limits())
+    assert admitted.items == 2
+    assert b"[" * 40 + b'{"raw":"' + b"A" * 53 in admitted.data
 
 
 async def test_a_configured_depth_cuts_visibly(trace: int) -> None:
     span = otlp_span(trace, 1, start_ns=START)
-    span.attributes.append(_attribute("deep", _deep(5)))
+    span.attributes.append(_attribute("deep", _deep("maps", 5)))
     admitted = admit(TRACES, export_request(span).SerializeToString(), Limits(nesting=3))
-    assert b'{"d":{"d":{"d":"[nested too deep]"}}}' in admitted.data
+    assert b'{"d":{"d":{"d":"[nested too deep]","beside":2},"beside":2},"beside":2}' in admitted.data
 
 
 async def test_what_no_sdk_of_today_sends(receiver: Running, trace: int) -> None:

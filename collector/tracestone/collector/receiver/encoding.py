@@ -57,8 +57,8 @@ async def decompress(body: bytes, encoding: str, limit: int, held: Held) -> byte
     if encoding not in _ENCODINGS:
         raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate, zstd or identity")
     if len(body) <= _INLINE_BYTES:
-        return _decompressed(body, encoding, limit, held)
-    return await asyncio.to_thread(_decompressed, body, encoding, limit, held)
+        return decompressed(body, encoding, limit, held)
+    return await asyncio.to_thread(decompressed, body, encoding, limit, held)
 
 
 async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
@@ -78,7 +78,7 @@ async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
     return data
 
 
-def _decompressed(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
+def decompressed(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
     """Every member of the body, one after the other, as RFC 1952 and 8878 have it; what follows the first is data."""
     view = memoryview(body)
     parts = []

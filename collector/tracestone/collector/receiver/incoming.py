@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from tracestone.collector.receiver import nested
+from tracestone.collector.receiver import deep, nested
 from tracestone.collector.signals.signal import Signal
 from tracestone.protos.ingest.v1.envelope_pb2 import Envelope, ResourceEnvelope, ScopeEnvelope
 from tracestone.schema.errors import Invalid
@@ -48,7 +48,7 @@ def taken_apart(signal: Signal, data: bytes, max_nesting: int, first: int) -> tu
     rejected = 0
     reason = ""
     for raw in envelope.resources:
-        lost, why = _resource(signal, raw, signal.resources(request).add(), first)
+        lost, why = _resource(signal, raw, signal.resources(request).add(), max_nesting, first)
         rejected += lost
         reason = reason or why
     request.DiscardUnknownFields()
@@ -60,45 +60,57 @@ def not_a_request(signal: Signal, reason: str) -> Invalid:
     return Invalid("", f"The body is not an {signal.request.DESCRIPTOR.name} in protobuf: {reason}.")
 
 
-def _resource(signal: Signal, raw: ResourceEnvelope, resource: Any, first: int) -> tuple[int, str]:
+def _resource(signal: Signal, raw: ResourceEnvelope, resource: Any, max_nesting: int, first: int) -> tuple[int, str]:
     scopes = list(raw.scopes)
     head = ResourceEnvelope.FromString(raw.SerializeToString())
     head.ClearField("scopes")
-    try:
-        resource.ParseFromString(head.SerializeToString())
-    except DecodeError as error:
-        resource.Clear()
-        return sum(len(scope.items) for scope in scopes), f"resource: {_plain(error)}"
+    problem = _read(signal, "resources", resource, head.SerializeToString(), max_nesting)
+    if problem:
+        return sum(len(scope.items) for scope in scopes), f"resource: {problem}"
     rejected = 0
     reason = ""
     for each in scopes:
-        lost, why = _scope(signal, each, signal.scopes(resource).add(), first)
+        lost, why = _scope(signal, each, signal.scopes(resource).add(), max_nesting, first)
         rejected += lost
         reason = reason or why
     return rejected, reason
 
 
-def _scope(signal: Signal, raw: ScopeEnvelope, scope: Any, first: int) -> tuple[int, str]:
+def _scope(signal: Signal, raw: ScopeEnvelope, scope: Any, max_nesting: int, first: int) -> tuple[int, str]:
     head = ScopeEnvelope.FromString(raw.SerializeToString())
     head.ClearField("items")
-    try:
-        scope.ParseFromString(head.SerializeToString())
-    except DecodeError as error:
-        scope.Clear()
-        return len(raw.items), f"scope: {_plain(error)}"
+    problem = _read(signal, "scopes", scope, head.SerializeToString(), max_nesting)
+    if problem:
+        return len(raw.items), f"scope: {problem}"
     items = signal.items(scope)
     reason = ""
     for number, data in enumerate(raw.items, start=first):
-        try:
-            items.add().ParseFromString(data)
-        except DecodeError as error:
+        problem = _read(signal, "item", items.add(), data, max_nesting)
+        if problem:
             del items[-1]
-            reason = reason or f"{signal.item} {number} of its scope: {_plain(error)}"
+            reason = reason or f"{signal.item} {number} of its scope: {problem}"
     return len(raw.items) - len(items), reason
+
+
+def _read(signal: Signal, kind: str, message: Any, data: bytes, max_nesting: int) -> str:
+    """Parses bytes into an empty message; returns why they cannot be, "" when they can."""
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        message.Clear()
+        shallow = deep.folded(signal, kind, data, max_nesting)
+        if shallow is None:
+            return _plain(error)
+        try:
+            message.ParseFromString(shallow)
+        except DecodeError as second:
+            message.Clear()
+            return _plain(second)
+    return ""
 
 
 def _plain(error: DecodeError) -> str:
     # The C parser tells bad text from the rest, and no more.
     if "UTF-8" in str(error):
         return "a text is not UTF-8"
-    return "the protobuf is corrupt, cut short, or holds values nested too deep"
+    return "the protobuf is corrupt or cut short"

@@ -13,10 +13,9 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
+from tracestone.collector.receiver.deep import TOO_DEEP, unfolded
 from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.signals.signal import Signal
-
-_TOO_DEEP = "[nested too deep]"
 
 
 def rewritten(signal: Signal, request: Any, max_nesting: int) -> Any:
@@ -36,16 +35,17 @@ def _plain(value: AnyValue, depth: int) -> Any:
     kind = value.WhichOneof("value")
     if kind == "kvlist_value":
         if depth == 0:
-            return _TOO_DEEP
+            return TOO_DEEP
         pairs = [(pair.key, _plain(pair.value, depth - 1)) for pair in value.kvlist_value.values]
         found = dict(pairs)
         return found if len(found) == len(pairs) else pairs
     if kind == "array_value":
         if depth == 0:
-            return _TOO_DEEP
+            return TOO_DEEP
         return [_plain(item, depth - 1) for item in value.array_value.values]
     if kind == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
+        inner = unfolded(value.bytes_value)
+        return base64.b64encode(value.bytes_value).decode() if inner is None else _plain(inner, depth)
     if kind == "double_value":
         return _number(value.double_value)
     return getattr(value, kind) if kind in ("string_value", "bool_value", "int_value") else None

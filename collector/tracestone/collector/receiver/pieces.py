@@ -40,7 +40,7 @@ class Limits:
     `items` bounds its spans, its log records, or its metrics' data points.
     """
 
-    nesting: int = 32
+    nesting: int = 64
     groups: int = 10_000
     items: int = 200_000
     item: ItemLimits = field(default_factory=ItemLimits)
