@@ -57,7 +57,7 @@ class Piece:
 
 @dataclass
 class Pieces:
-    """A request in pieces. `exact` when every resource has items and nothing but resources was sent."""
+    """A request in pieces. `exact` when every resource and scope has items and nothing but resources was sent."""
 
     pieces: list[Piece] = field(default_factory=list)
     exact: bool = True
@@ -95,6 +95,8 @@ def cut(signal: Signal, data: bytes, limits: Limits) -> Pieces:
         for scope in inner:
             scope_head, places = _parts(data, scope.value, scope.end, limits.items - items, f"{signal.item}s")
             items += len(places)
+            # Nobody looks at a scope without items, so its bytes are not passed on.
+            found.exact = found.exact and bool(places)
             _cut_scope(signal, data, limits, found, resources, head, scope_head, places)
         found.exact = found.exact and items > before
     return found
