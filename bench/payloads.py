@@ -5,16 +5,20 @@ OpenTelemetry GenAI conventions. `span_bytes` sets the average size of a span; t
 compresses as prose does.
 """
 
+import base64
 import json
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 SPANS_PER_TRACE = 8
+_IDS = {"traceId", "spanId", "parentSpanId"}
 _WORDS = [
     "".join(random.Random(n).choices("etaoinshrdlucmfwypvbgkjqxz", weights=range(26, 0, -1), k=3 + n % 8))
     for n in range(4000)
@@ -165,3 +169,18 @@ def template(span_bytes: int, traces: int, seed: int = 0) -> Template:
         _times=np.array(times),
         _offsets=np.array(offsets, dtype=np.uint64),
     )
+
+
+def as_json(request: bytes) -> bytes:
+    """A request in OTLP's JSON form."""
+    message = json_format.MessageToDict(ExportTraceServiceRequest.FromString(request), use_integers_for_enums=True)
+    return json.dumps(_with_hex(message), separators=(",", ":")).encode()
+
+
+def _with_hex(value: Any) -> Any:
+    """Ids in hex, where protobuf's own JSON has base64."""
+    if isinstance(value, list):
+        return [_with_hex(item) for item in value]
+    if isinstance(value, dict):
+        return {key: base64.b64decode(item).hex() if key in _IDS else _with_hex(item) for key, item in value.items()}
+    return value

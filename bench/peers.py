@@ -175,7 +175,11 @@ async def serving(command: list[Any], url: str, log: Path, **environment: str) -
 async def tracestone(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
     """`tracestone up`, by bench/ingest.py."""
     own = argparse.Namespace(
-        **{**vars(arguments), "transport": "grpc", "rate": 0, "no_probe": True, "option": [], "json": False}
+        **{
+            **vars(arguments),
+            **{"transport": "grpc", "rate": 0, "connections": 1, "receive_only": False},
+            **{"no_probe": True, "option": [], "json": False},
+        }
     )
     found = await ingest.measure(own, folder / "tracestone")
     if found["lost"] or found["doubled"]:
