@@ -87,7 +87,9 @@ async def tracestone(folder: Path, request: pytest.FixtureRequest) -> AsyncItera
 @pytest.mark.parametrize("exporter", ["otlp", "otlphttp"])
 async def test_what_the_collector_took_arrives_once(tracestone: Program, folder: Path, exporter: str) -> None:
     dice = random.Random(exporter)
-    collector = OtelCollector(folder / exporter, _config(folder / exporter / "queue", exporter, tracestone))
+    collector = OtelCollector.with_receiver(
+        folder / exporter, _config(folder / exporter / "queue", exporter, tracestone)
+    )
     behind = Behind(collector, tracestone)
     senders = Senders(behind, count=4, pause=0.01)
     try:

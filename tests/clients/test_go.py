@@ -89,7 +89,7 @@ NAMES = [
 async def _collector(folder: Path, exporter: dict[str, Any], name: str) -> AsyncIterator[OtelCollector]:
     kind = name.split()[0]
     pipeline = {"receivers": ["otlp"], "processors": ["batch"], "exporters": [kind]}
-    collector = OtelCollector(
+    collector = OtelCollector.with_receiver(
         folder,
         {
             "processors": {"batch": {"timeout": "50ms"}},

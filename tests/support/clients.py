@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 from asyncio.subprocess import DEVNULL, Process
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -66,7 +67,14 @@ async def send(language: str, signal_name: str, encoding: str, program: Program,
     return made
 
 
-async def eventually(program: Program, statement: str, wanted: list[list[Any]]) -> None:
+class Asked(Protocol):
+    """What can be asked in SQL."""
+
+    async def sql(self, statement: str) -> list[list[Any]]:
+        """Rows of an answer."""
+
+
+async def eventually(program: Asked, statement: str, wanted: list[list[Any]]) -> None:
     """Waits until a statement has this answer, at most half a minute: rows come after their acknowledgement."""
     end = clock.monotonic() + 30
     while (found := await program.sql(statement)) != wanted and clock.monotonic() < end:
@@ -80,27 +88,29 @@ async def counted(program: Program, table: str, service: str, wanted: int) -> No
 
 
 class OtelCollector:
-    """An OpenTelemetry Collector with one OTLP receiver; `start` and `kill` as often as you like.
+    """An OpenTelemetry Collector that takes OTLP on two ports; `start` and `kill` as often as you like."""
 
-    `config` is its configuration without the receiver and its own telemetry, both of which are added: the receiver is
-    called otlp. Configurations are YAML, of which JSON is a part.
-    """
-
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        self.grpc_port, self.http_port = free_ports(2)
+    def __init__(self, folder: Path, config: Path, grpc_port: int, http_port: int) -> None:
+        self.grpc_port, self.http_port = grpc_port, http_port
         self.log = folder / "collector.log"
-        self._file = folder / "collector.json"
-        receiver = {
-            "protocols": {
-                "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}"},
-                "http": {"endpoint": f"127.0.0.1:{self.http_port}"},
-            }
+        self._config = config
+        self._environment: dict[str, str] = {}
+        self.process: Process | None = None
+
+    @classmethod
+    def with_receiver(cls, folder: Path, config: dict[str, Any]) -> "OtelCollector":
+        """One whose configuration lacks only the receiver, called otlp."""
+        grpc_port, http_port = free_ports(2)
+        protocols = {
+            "grpc": {"endpoint": f"127.0.0.1:{grpc_port}"},
+            "http": {"endpoint": f"127.0.0.1:{http_port}"},
         }
         service = {**config["service"], "telemetry": {"metrics": {"level": "none"}}}
-        whole = {**config, "receivers": {"otlp": receiver}, "service": service}
         folder.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps(whole, indent=1))
-        self.process: Process | None = None
+        # JSON is YAML.
+        file = folder / "collector.yaml"
+        file.write_text(json.dumps({**config, "receivers": {"otlp": {"protocols": protocols}}, "service": service}))
+        return cls(folder, file, grpc_port, http_port)
 
     @property
     def grpc(self) -> str:
@@ -116,7 +126,10 @@ class OtelCollector:
         """Starts the process and waits for nothing."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                built("go") / "bin/collector", "--config", self._file, stdout=DEVNULL, stderr=log
+                *(built("go") / "bin/collector", "--config", self._config),
+                stdout=DEVNULL,
+                stderr=log,
+                env={**os.environ, **self._environment},
             )
 
     async def ready(self) -> None:
@@ -135,8 +148,9 @@ class OtelCollector:
                     assert answer.status_code == 200, answer.text
                     return
 
-    async def start(self) -> None:
+    async def start(self, **environment: str) -> None:
         """Starts the process and waits until it takes OTLP."""
+        self._environment.update(environment)
         await self.launch()
         await self.ready()
 
