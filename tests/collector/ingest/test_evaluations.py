@@ -148,6 +148,22 @@ async def test_what_cannot_be_an_assessment_stays_a_log_record(receiver: Running
     assert row["n"] == 4
 
 
+async def test_one_that_postgres_refuses_costs_no_other(
+    receiver: Running, trace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = _event(trace, 1, at=START + 3, gen_ai__evaluation__name="refused")
+    pool = receiver.collector.assessments._pool
+    check = "ALTER TABLE tracestone.assessments ADD CONSTRAINT no_such CHECK (name <> 'refused')"
+    await pool.execute(check)
+    try:
+        await _send(
+            receiver, *(_event(trace, 1, at=START + number) for number in range(3)), bad, _event(trace, 1, at=1)
+        )
+    finally:
+        await pool.execute("ALTER TABLE tracestone.assessments DROP CONSTRAINT no_such")
+    assert [found.name for found in await _stored(receiver, trace)] == ["relevance"] * 4
+
+
 async def test_a_trace_takes_no_more_than_its_bound_also_when_a_batch_comes_again(
     receiver: Running, trace: int
 ) -> None:

@@ -17,6 +17,7 @@ from tracestone.schema.stores.logs import LogStore
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 500
+_IN_A_STATEMENT = 50
 
 
 class Evaluations:
@@ -41,10 +42,20 @@ class Evaluations:
         places = await self._of_traces([event for event in events if event.trace_id])
         places |= await self._of_responses([event for event in events if not event.trace_id])
         found = [made for event in events if (made := _made(event, places.get(event.log_id)))]
-        if found:
-            left_out = len(found) - await self._assessments.observe(found)
-            if left_out:
-                logger.debug("evaluations were known, or their traces full", extra={"count": left_out})
+        # As JSON one statement takes a quarter of a gigabyte at most, and each may have a long explanation.
+        for first in range(0, len(found), _IN_A_STATEMENT):
+            await self._store(found[first : first + _IN_A_STATEMENT])
+
+    async def _store(self, found: Sequence[Assessment]) -> None:
+        try:
+            await self._assessments.observe(found)
+        except Invalid as error:
+            middle = len(found) // 2
+            if middle:
+                await self._store(found[:middle])
+                await self._store(found[middle:])
+            else:
+                _stays_a_log(found[0].assessment_id, error)
 
     async def _of_traces(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
         if not events:
@@ -82,6 +93,10 @@ def _made(event: EvaluationEvent, place: SpanPlace | None) -> Assessment | None:
     try:
         return assessment(event, place)
     except Invalid as error:
-        extra = {"action": "evaluation", "log_id": event.log_id, "reason": str(error)}
-        logger.warning("an evaluation event stays a log record", extra=extra)
+        _stays_a_log(event.log_id, error)
         return None
+
+
+def _stays_a_log(identifier: str, error: Invalid) -> None:
+    extra = {"action": "evaluation", "id": identifier, "reason": str(error)}
+    logger.warning("an evaluation event stays a log record", extra=extra)

@@ -18,6 +18,8 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 Record = asyncpg.Record
 Failed = asyncpg.PostgresError
 UniqueViolation = asyncpg.UniqueViolationError
+# What is wrong with the values, whenever they are tried.
+ValueRefused = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 _QUERIES = sqlfiles.queries("postgres", "connection")
 # What asyncpg raises when the server is away, closing, full or asks for another try.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracestone.schema import clock, sqlfiles
 from tracestone.schema.assessments import Assessment, AssessmentChange, AssessmentError, Verdict
-from tracestone.schema.engines.postgres import Connection, Pool, Record, storage_errors
+from tracestone.schema.engines.postgres import Connection, Pool, Record, ValueRefused, storage_errors
 from tracestone.schema.errors import Invalid, NotFound, StorageDown
 
 # What clients may add to one trace; verdicts of scorers do not count against it when they are written.
@@ -66,13 +66,16 @@ class AssessmentStore:
         """Stores what others said, under the ids given; returns how many are new. Safe to repeat.
 
         One that was stored before stays as it is now, also when it was changed or deleted since; one too many for its
-        trace is left out. Raises StorageDown.
+        trace is left out. Raises Invalid when Postgres refuses a value in one of them, StorageDown.
         """
         now = clock.now_ms()
         rows = [_columns(_storable(replace(each, updated_at_ms=now))) for each in assessments]
         ids = [each.assessment_id for each in assessments]
-        with storage_errors():
-            found = await self._pool.fetch(self._sql["observe"], rows, ids, MAX_PER_TRACE)
+        try:
+            with storage_errors():
+                found = await self._pool.fetch(self._sql["observe"], rows, ids, MAX_PER_TRACE)
+        except ValueRefused as error:
+            raise Invalid("assessment", f"Postgres refuses it: {type(error).__name__}") from error
         return len(found)
 
     async def get(self, trace_id: str, assessment_id: str) -> Assessment:

@@ -22,7 +22,7 @@ LIMIT 1 BY experiment_id, evaluation_notes.log_id
 -- name: experiments_of_traces
 -- In which experiments some traces have spans.
 SELECT trace_id, groupUniqArray(experiment_id) AS experiments
-FROM trace_minutes
+FROM trace_slices
 WHERE trace_id IN {trace_ids:Array(String)}
 GROUP BY trace_id
 
@@ -30,6 +30,6 @@ GROUP BY trace_id
 -- The latest spans of a time with these response ids, in each experiment.
 SELECT response_id, experiment_id, argMax(trace_id, start_time) AS trace_id, argMax(span_id, start_time) AS span_id
 FROM span_rows
-WHERE toStartOfMinute(start_time) BETWEEN fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC') AND fromUnixTimestamp64Nano({to_ns:Int64}, 'UTC')
+WHERE intDiv(toInt64(start_time), 5) BETWEEN intDiv({from_ns:Int64}, 5000000000) AND intDiv({to_ns:Int64}, 5000000000)
   AND response_id IN {response_ids:Array(String)} AND NOT is_deleted
 GROUP BY response_id, experiment_id
