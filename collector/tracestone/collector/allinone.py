@@ -64,7 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings)
         await scoring.start()
         stack.push_async_callback(_stop_scoring, scoring)
-        collector.watch_scoring(lambda: scoring.health()["error"])
+        collector.watch_scoring(lambda: scoring.health()["error"], scoring.spent)
         await collector.start()
         stack.push_async_callback(_stop_both, collector, scoring)
         if settings.demo:

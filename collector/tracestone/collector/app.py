@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Container, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
@@ -20,6 +21,8 @@ from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.evaluations import Evaluations
 from tracestone.collector.ingest.pipeline import Pipeline
 from tracestone.collector.ingest.turns import Turns
+from tracestone.collector.metrics.counts import added_up
+from tracestone.collector.metrics.page import Facts, exposition
 from tracestone.collector.mirror import Mirror
 from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.otlp_ports import OtlpPorts
@@ -37,6 +40,7 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
 from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.otlp import OtlpTable
@@ -45,6 +49,8 @@ from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.stores.touches import TouchStore
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CHECK_SECONDS = 3.0
 _STOP_CHECKS_SECONDS = 1.0
@@ -64,7 +70,10 @@ class Collector:
         self.experiments = ExperimentStore(pool, settings.max_experiments)
         self.doors = Doors(settings, pool)
         self._mirror = Mirror(pool, columnar)
+        self._jobs = JobStore(pool)
+        self._dead_letters: DeadLetters | None = None
         self._scoring_problem: Callable[[], str] = lambda: ""
+        self._judges: Callable[[], dict[str, float]] = dict
         self._stack = AsyncExitStack()
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._pipelines: list[Pipeline] = []
@@ -93,9 +102,39 @@ class Collector:
             *(pipeline.visible(within) for pipeline in self._pipelines if pipeline.signal.name in signals)
         )
 
-    def watch_scoring(self, problem: Callable[[], str]) -> None:
-        """Lets /health tell about the scoring that runs in the same process."""
+    def watch_scoring(self, problem: Callable[[], str], spent: Callable[[], dict[str, float]]) -> None:
+        """Lets /health and /metrics tell about the scoring that runs in the same process."""
         self._scoring_problem = problem
+        self._judges = spent
+
+    def backlogs(self) -> dict[str, dict[str, Any]]:
+        """For every signal what waits to be stored, for /health."""
+        told = ("state", "waiting_bytes", "bound_bytes", "oldest_seconds")
+        backlogs = [asdict(pipeline.backlog()) for pipeline in self._pipelines]
+        return {backlog["signal"]: {name: backlog[name] for name in told} for backlog in backlogs}
+
+    async def metrics(self) -> bytes:
+        """Everything that is counted, as Prometheus reads it."""
+        assert self._dead_letters is not None
+        letters, problems, mirror, jobs = await asyncio.gather(
+            asyncio.to_thread(Box(self._settings.data_dir).counts),
+            self.health(),
+            answer_within(_CHECK_SECONDS, self._mirror.health()),
+            answer_within(_CHECK_SECONDS, self._jobs.by_state()),
+        )
+        return exposition(
+            Facts(
+                receiver=added_up(self.receiver_counters()),
+                backlogs=[pipeline.backlog() for pipeline in self._pipelines],
+                loaders={pipeline.signal.name: pipeline.loader.state for pipeline in self._pipelines},
+                letters=letters,
+                letters_kept=self._dead_letters.kept,
+                problems=problems,
+                mirror_waiting=None if mirror is None else mirror.waiting,
+                jobs=jobs,
+                judges=self._judges(),
+            )
+        )
 
     async def health(self) -> dict[str, str]:
         """For every part what is wrong with it, "" when it works."""
@@ -150,8 +189,7 @@ class Collector:
             self._scoring_api(),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
-            self.health,
-            self.warnings,
+            web.Told(self.health, self.warnings, self.backlogs, self.metrics),
             settings,
         )
         main = await self._serve(self._http(doors.main(app), settings.port, "main"))
@@ -196,7 +234,7 @@ class Collector:
             logs = await open_receiver_logs(wal, number, [signal.name for signal in SIGNALS])
             self._stack.push_async_callback(logs.close)
             self._receiver_logs.append(logs)
-        dead_letters = DeadLetters(settings.data_dir / "deadletter")
+        dead_letters = self._dead_letters = DeadLetters(settings.data_dir / "deadletter")
         turns, touches = Turns(), TouchStore(self._columnar)
         evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         destinations = {
@@ -254,6 +292,15 @@ class Collector:
             check.cancel()
         if self._checks:
             await asyncio.wait(self._checks.values(), timeout=_STOP_CHECKS_SECONDS)
+
+
+async def answer_within(seconds: float, asked: Coroutine[Any, Any, T]) -> T | None:
+    """An answer of a store, None if it has none in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except (TimeoutError, TracestoneError):
+        return None
 
 
 def _joined(problems: Iterable[str]) -> str:

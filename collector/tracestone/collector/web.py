@@ -1,16 +1,18 @@
 """The HTTP applications: what is mounted on which port, and the health of the whole."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tracestone.collector import doors, keys_api, scoring_api
 from tracestone.collector.auth.caller import caller
+from tracestone.collector.metrics import page
 from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.receiver.answers import wrong_path
 from tracestone.collector.receiver.http import HttpReceiver
@@ -19,20 +21,36 @@ from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.visitors import Visitors
 from tracestone.schema.settings import Settings
 
-_OPEN_PATHS = ("/health", "/v1/traces", "/v1/logs", "/v1/metrics")
-
-Health = Callable[[], Awaitable[dict[str, str]]]
-Warnings = Callable[[], dict[str, str]]
+_OPEN_PATHS = ("/health", "/metrics", "/v1/traces", "/v1/logs", "/v1/metrics")
 
 
-def health_route(parts: Health, warnings: Warnings) -> Route:
-    """`GET /health`: `parts` tells for every part what is wrong with it, "" when it works.
+@dataclass(frozen=True)
+class Told:
+    """What /health and /metrics ask: `health` and `backlogs` as `Collector` describes them.
 
     `warnings` are what somebody should see to although everything works.
     """
 
+    health: Callable[[], Awaitable[dict[str, str]]]
+    warnings: Callable[[], dict[str, str]]
+    backlogs: Callable[[], dict[str, dict[str, Any]]]
+    metrics: Callable[[], Awaitable[bytes]]
+
+
+def metrics_route(told: Told) -> Route:
+    """`GET /metrics`, for Prometheus."""
+
+    async def answer(request: Request) -> Response:
+        return Response(await told.metrics(), media_type=page.CONTENT_TYPE)
+
+    return Route("/metrics", answer, methods=["GET"])
+
+
+def health_route(told: Told) -> Route:
+    """`GET /health`."""
+
     async def health(request: Request) -> JSONResponse:
-        problems = await parts()
+        problems = await told.health()
         broken = sorted(name for name, problem in problems.items() if problem)
         if not caller().may("read"):
             # Strangers may ask whether it works, and no more.
@@ -41,7 +59,8 @@ def health_route(parts: Health, warnings: Warnings) -> Route:
             "status": "unavailable" if broken else "ok",
             "broken": broken,
             "parts": {name: {"ok": not problem, "problem": problem} for name, problem in problems.items()},
-            "warnings": warnings(),
+            "warnings": told.warnings(),
+            "backlog": told.backlogs(),
         }
         return JSONResponse(body, status_code=503 if broken else 200)
 
@@ -59,13 +78,13 @@ def main_app(
     scoring: scoring_api.Deps,
     keys: keys_api.Deps,
     pages: PageDeps,
-    health: Health,
-    warnings: Warnings,
+    told: Told,
     settings: Settings,
 ) -> Starlette:
     """The main port: health, OTLP (where MLflow's client sends it), both APIs, the pages."""
     routes: list[BaseRoute] = [
-        health_route(health, warnings),
+        health_route(told),
+        metrics_route(told),
         *receiver.routes(),
         *scoring_api.routes(scoring),
         *keys_api.routes(keys),

@@ -79,6 +79,10 @@ class Scoring:
         if others:
             logger.info("scorers that the configuration does not name go on", extra={"scorers": ", ".join(others)})
 
+    def spent(self) -> dict[str, float]:
+        """Calls of models since the start, `ok` and `failed`, and `cost_usd` where it is known."""
+        return dict(self._provider.spent)
+
     def health(self) -> dict[str, Any]:
         """`ok`, `error` ("" when there is none) and the number of jobs `running` in this process."""
         dead = next((task for task in self._tasks if task.done()), None)

@@ -83,6 +83,7 @@ class LiteLLM:
 
     def __init__(self) -> None:
         self._module: Any = None
+        self.spent = {"ok": 0.0, "failed": 0.0, "cost_usd": 0.0}
         self._loading = asyncio.Lock()
 
     async def complete(self, call: Call) -> Reply:
@@ -90,6 +91,16 @@ class LiteLLM:
 
         Raises CallFailed; MissingExtra when litellm is not installed.
         """
+        try:
+            reply = await self._complete(call)
+        except CallFailed:
+            self.spent["failed"] += 1
+            raise
+        self.spent["ok"] += 1
+        self.spent["cost_usd"] += reply.usage.cost_usd or 0.0
+        return reply
+
+    async def _complete(self, call: Call) -> Reply:
         litellm = await self._loaded()
         try:
             async with asyncio.timeout(call.timeout):

@@ -113,7 +113,10 @@ def _accepted(here: Running) -> float:
 
 def _accepted_by_each(here: Running) -> list[float]:
     """By the main process, then by the others."""
-    return [counted["traces_accepted"] for counted in here.collector.receiver_counters()]
+    return [
+        sum(counted.get(f"items {way} traces accepted", 0) for way in ("grpc", "http"))
+        for counted in here.collector.receiver_counters()
+    ]
 
 
 async def test_a_process_that_dies_or_hangs_is_told_of_and_started_again(

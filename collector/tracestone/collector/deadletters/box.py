@@ -15,6 +15,7 @@ letter; what cannot be sent again gets a `.failed` with the reason.
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ class Box:
         found += [self._segment(path, DAMAGED) for path in self._wal.glob("**/quarantine/*.wal")]
         found += [self._segment(path, SALVAGED) for path in self._wal.glob("**/quarantine/*.salvaged")]
         return sorted((letter for letter in found if letter is not None), key=lambda letter: letter.kept_at_ms)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many letters there are, by signal and kind."""
+        return Counter((letter.signal, letter.kind) for letter in self.letters())
 
     def letter(self, name: str) -> Letter:
         """The letter of that name. Raises NotFound."""

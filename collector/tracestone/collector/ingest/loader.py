@@ -27,6 +27,7 @@ from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.destination import Follow as DoFollow
 from tracestone.collector.ingest.isolate import Isolate
 from tracestone.collector.ingest.turns import INSERTS_AT_ONCE
+from tracestone.collector.metrics.durations import Durations
 from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES
 from tracestone.collector.wal.frames import varint
@@ -54,9 +55,15 @@ class _NotesExpired(Exception):
 
 @dataclass
 class LoaderState:
-    """For /health. `error` is empty while all is well."""
+    """For /health and /metrics. `error` is empty while all is well; the rest counts since the start."""
 
     problems: dict[str, str] = field(default_factory=dict)
+    batches: int = 0
+    records: int = 0
+    payload_bytes: int = 0
+    failures: int = 0
+    inserts: Durations = field(default_factory=Durations)
+    follows: Durations = field(default_factory=Durations)
 
     @property
     def error(self) -> str:
@@ -135,6 +142,11 @@ class Loader:
             self._inserts = asyncio.Semaphore(INSERTS_AT_ONCE)
             self._unfollowed = []
 
+    @property
+    def oldest(self) -> int | None:
+        """When the oldest record was written that is in work and not stored, wall clock, ns."""
+        return self._reader.oldest
+
     async def visible(self, reached: Callable[[], bool], within: float) -> bool:
         """Waits until the logs are acknowledged as far as `reached` asks; False when it took longer (C12)."""
         if reached():
@@ -164,6 +176,9 @@ class Loader:
             await self._insert(batch.name, batch.payload)
         finally:
             self._inserts.release()
+        self.state.batches += 1
+        self.state.records += batch.records
+        self.state.payload_bytes += len(batch.payload)
         return _Inserted(batch.name, batch.end, clock.monotonic())
 
     async def _pass_on(self, inserting: asyncio.Queue[asyncio.Task[_Inserted]]) -> None:
@@ -228,7 +243,9 @@ class Loader:
         while True:
             try:
                 async with self._turn():
+                    began = clock.monotonic()
                     await self._destination.insert(payload, name)
+                    self.state.inserts.add(clock.monotonic() - began)
             except StatementFailed as error:
                 tries += 1
                 divisible = tries > 1 and await asyncio.to_thread(self._isolate.divisible, payload)
@@ -311,7 +328,9 @@ class Loader:
                 raise _NotesExpired
             try:
                 async with self._following:
+                    began = clock.monotonic()
                     await follow(names, share, shares)
+                    self.state.follows.add(clock.monotonic() - began)
             except StatementFailed as error:
                 tries += 1
                 if faults.blamed(error.code, tries, divisible=len(names) > 1 or shares < _MAX_SPLIT):
@@ -370,6 +389,7 @@ class Loader:
             message = "what was received cannot be stored, the log keeps it"
             logger.warning(message, extra=self._extra(step, reason=reason))
         self.state.problems[step] = reason
+        self.state.failures += 1
 
     def _well(self, step: str) -> None:
         self.state.problems.pop("loader", None)

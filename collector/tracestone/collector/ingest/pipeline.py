@@ -3,14 +3,39 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 
 from tracestone.collector.ingest.deadletter import DeadLetters, Follow
 from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.loader import Loader
 from tracestone.collector.signals.signal import Signal
 from tracestone.collector.wal.joined import JoinedReader
-from tracestone.collector.wal.log import HalfLog, Log
+from tracestone.collector.wal.log import HalfLog, Log, Stats
+from tracestone.schema import clock
 from tracestone.schema.settings import Settings
+
+# Of a log's bound; from there on it is told as a problem, for senders will soon have to wait.
+_NEARLY_FULL = 0.9
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How far a signal's loader is behind its logs, and what these hold.
+
+    `full` is what the fullest log uses of its bound. `oldest_seconds` is the age of the oldest record in work, 0 when
+    there is none.
+    """
+
+    signal: str
+    state: str
+    waiting_bytes: int
+    disk_bytes: int
+    bound_bytes: int
+    full: float
+    segments: int
+    quarantined: int
+    missing_bytes: int
+    oldest_seconds: float
 
 
 class Pipeline:
@@ -32,6 +57,7 @@ class Pipeline:
         self.signal = signal
         self.log = log
         self._others = others
+        self._bound = int(settings.wal_max_bytes * signal.log_share)
         self.loader = Loader(
             signal,
             JoinedReader([log.reader, *(other.reader for other in others)]),
@@ -70,8 +96,37 @@ class Pipeline:
 
     def log_problem(self) -> str:
         """What is wrong with the logs, "" if nothing is."""
-        stats = [self.log.stats(), *(other.stats() for other in self._others)]
-        return self._named("; ".join(sorted({each.last_error for each in stats} - {""})))
+        problems = {each.last_error for each in self._stats()} - {""}
+        backlog = self.backlog()
+        if backlog.full >= _NEARLY_FULL:
+            problems.add(f"{backlog.full:.0%} of the log's bound are used; beyond it senders must wait")
+        return self._named("; ".join(sorted(problems)))
+
+    def backlog(self) -> Backlog:
+        """How far behind the loader is now; no I/O."""
+        stats = self._stats()
+        oldest = self.loader.oldest
+        waiting = sum(each.waiting_bytes for each in stats)
+        if not waiting:
+            state = "idle"
+        else:
+            state = "waiting" if self.loader_problem() else "loading"
+        return Backlog(
+            signal=self.signal.name,
+            state=state,
+            waiting_bytes=waiting,
+            disk_bytes=sum(each.disk_bytes for each in stats),
+            bound_bytes=self._bound * len(stats),
+            full=max(each.disk_bytes for each in stats) / self._bound,
+            segments=sum(each.segments for each in stats),
+            quarantined=sum(each.quarantined for each in stats),
+            missing_bytes=sum(each.missing_bytes for each in stats),
+            # The clock may have been put back since.
+            oldest_seconds=0.0 if oldest is None else max(0.0, (clock.now_ns() - oldest) / 1e9),
+        )
+
+    def _stats(self) -> list[Stats]:
+        return [self.log.stats(), *(other.stats() for other in self._others)]
 
     def loader_problem(self) -> str:
         """What is wrong with the loader, "" if nothing is."""

@@ -130,7 +130,8 @@ class ReceiverProcess:
                     pause = _LAST_PAUSE_SECONDS
             pause = 0.0
         for name, count in self._counters.items():
-            self._counted[name] = self._counted.get(name, 0) + count
+            if not name.startswith("now "):
+                self._counted[name] = self._counted.get(name, 0) + count
         self._counters = {}
 
     async def _live(self, serving: asyncio.Future[None]) -> str:

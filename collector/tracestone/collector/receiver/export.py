@@ -15,6 +15,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tracestone.collector.auth.caller import caller
+from tracestone.collector.metrics.counts import Counts
 from tracestone.collector.receiver import binding
 from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.arrivals import Arrivals
@@ -41,9 +42,10 @@ class Accepted:
 
 @dataclass
 class Work:
-    """What the exporters of all signals share: how much of it may go on at once."""
+    """What the exporters of all signals share: how much of it may go on at once, and where it is counted."""
 
     arrivals: Arrivals
+    counts: Counts = field(default_factory=Counts)
     threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
 
 
@@ -60,6 +62,7 @@ class Exporter:
         self._threads = work.threads
         self.arrivals = work.arrivals
         self.budget = work.arrivals.budget
+        self.counts = work.counts
         self._last_received = 0
         self._existing: set[int] = set()
         self.items_accepted = 0

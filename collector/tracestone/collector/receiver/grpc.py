@@ -20,6 +20,7 @@ from tracestone.schema.errors import Invalid, StartRefused, TracestoneError, Una
 
 logger = logging.getLogger(__name__)
 
+_TRANSPORT = "grpc"
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"
 # The last resort against many calls at once; the budget of bytes refuses before.
 _MAX_CALLS = 2000
@@ -90,15 +91,19 @@ class GrpcReceiver:
                 raise Unavailable("Too many requests at once; try again.")
             with exporter.budget.request() as held:
                 data = await self._message(exporter, context, held)
-                accepted = await exporter.export(data, _experiment(context))
+                exporter.counts.sender(_metadata(context, "user-agent") or "")
+                accepted = await exporter.export(data, _metadata(context, EXPERIMENT_HEADER))
+                exporter.counts.took(_TRANSPORT, exporter.signal.name, len(data), accepted.items, accepted.rejected)
             return status.response(exporter.signal, accepted).SerializeToString()
         except TracestoneError as error:
-            outcome = status.failure(error)
+            failed: Exception = error
         except Exception as error:
             logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
-            outcome = status.failure(error)
+            failed = error
         finally:
             self.calls -= 1
+        exporter.counts.refused(_TRANSPORT, exporter.signal.name, failed)
+        outcome = status.failure(failed)
         await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
 
     async def _message(self, exporter: Exporter, context: grpc.aio.ServicerContext[Any, Any], held: Held) -> bytes:
@@ -122,8 +127,8 @@ def _problem(host: str, port: int) -> str:
     return ""
 
 
-def _experiment(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
+def _metadata(context: grpc.aio.ServicerContext[Any, Any], name: str) -> str | None:
     for key, value in context.invocation_metadata() or ():
-        if key == EXPERIMENT_HEADER:
+        if key == name:
             return value if isinstance(value, str) else value.decode("ascii", "replace")
     return None

@@ -19,6 +19,7 @@ from tracestone.schema.errors import TracestoneError
 
 logger = logging.getLogger(__name__)
 
+_TRANSPORT = "http"
 # The router's own answer to a method that is not here says nothing.
 _METHODS = ["POST", "GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Below this, converting JSON on the event loop is cheaper than a thread.
@@ -52,25 +53,31 @@ class HttpReceiver:
             return answers.unsupported()
         try:
             with exporter.budget.request() as held:
+                exporter.counts.sender(request.headers.get("user-agent", ""))
                 accepted = await self._take(exporter, request, media_type, held)
             return answers.answer(status.response(exporter.signal, accepted), media_type)
         except ClientDisconnect:
             return Response(status_code=400)
         except TracestoneError as error:
-            outcome = status.failure(error)
+            failed: Exception = error
         except Exception as error:
             logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
-            outcome = status.failure(error)
+            failed = error
+        exporter.counts.refused(_TRANSPORT, exporter.signal.name, failed)
+        outcome = status.failure(failed)
         return answers.refusal(outcome, media_type)
 
     async def _take(self, exporter: Exporter, request: Request, media_type: str, held: Held) -> Accepted:
         data = await self._body(exporter, request, held)
         experiment = request.headers.get(EXPERIMENT_HEADER)
         if media_type != JSON:
-            return await exporter.export(data, experiment)
-        found = await self._converted(self._forms[exporter.signal], data)
-        held.take(len(found.data))
-        return await exporter.export(found.data, experiment, left_out=found.rejected, reason=found.reason)
+            accepted = await exporter.export(data, experiment)
+        else:
+            found = await self._converted(self._forms[exporter.signal], data)
+            held.take(len(found.data))
+            accepted = await exporter.export(found.data, experiment, left_out=found.rejected, reason=found.reason)
+        exporter.counts.took(_TRANSPORT, exporter.signal.name, len(data), accepted.items, accepted.rejected)
+        return accepted
 
     async def _converted(self, form: Form, body: bytes) -> Converted:
         if len(body) <= _INLINE_BYTES:

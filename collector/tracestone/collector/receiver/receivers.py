@@ -25,15 +25,24 @@ class Receivers:
     """Both transports, not started; `exporters` are what they call, one a signal."""
 
     exporters: tuple[Exporter, ...]
+    writers: Mapping[str, Writer]
     http: HttpReceiver
     grpc: GrpcReceiver
+    _work: Work
 
     def counters(self) -> dict[str, float]:
-        """What was counted since the start; adding up makes sense for each of them."""
-        counted: dict[str, float] = {}
+        """What was counted since the start, to be added up over processes; `now …` is a state and goes with it.
+
+        The keys are those of `metrics.counts`, and more: `truncated <signal>`, `log_sync <signal> …` (`Durations`).
+        """
+        counted = self._work.counts.numbers()
         for exporter in self.exporters:
-            counted[f"{exporter.signal.name}_accepted"] = exporter.items_accepted
-            counted[f"{exporter.signal.name}_rejected"] = exporter.items_rejected
+            counted[f"truncated {exporter.signal.name}"] = exporter.items_truncated
+        for name, writer in self.writers.items():
+            counted |= writer.syncs.numbers(f"log_sync {name}")
+        counted["given_up"] = self._work.arrivals.given_up
+        counted["now body_bytes"] = self._work.arrivals.budget.bytes
+        counted["now pending_bytes"] = sum(writer.pending_bytes for writer in self.writers.values())
         return counted
 
 
@@ -56,6 +65,7 @@ def receivers(
     )
     return Receivers(
         exporters,
+        writers,
         HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes),
         GrpcReceiver(
             exporters,
@@ -66,4 +76,5 @@ def receivers(
             limits=GrpcLimits.of(settings),
             shared=shared_ports,
         ),
+        work,
     )

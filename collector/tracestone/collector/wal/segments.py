@@ -68,6 +68,7 @@ class SegmentFiles:
         self._segment: Segment | None = None
         self._descriptor = -1
         self._end = 0
+        self.sync_seconds = 0.0
 
     def write(self, body: Body, new_segment: bool) -> tuple[Segment, int]:
         """Make `body` durable as one frame, in a new segment if told so or if the current one is full.
@@ -86,7 +87,9 @@ class SegmentFiles:
         header = frames.encode_frame_header(start, body.records, clock.now_ns(), body.size)
         try:
             self._write_all([header, *body.buffers, frames.encode_frame_end(body.crc)], size)
+            began = clock.monotonic()
             self._filesystem.sync(self._descriptor)
+            self.sync_seconds = clock.monotonic() - began
             if not self._filesystem.is_at(self._descriptor, segment.path):  # what has no name is gone after a restart
                 raise FileNotFoundError(errno.ENOENT, "the segment was removed while it was written")
         except OSError:

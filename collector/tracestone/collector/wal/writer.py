@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracestone.collector.metrics.durations import Durations
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import WriterLedger
@@ -84,6 +85,7 @@ class Writer:
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wal-writer")
+        self.syncs = Durations()
         self.last_error = ""
         self.largest_record = min(max_bytes // 2, max_pending_bytes, frames.MAX_BODY_BYTES - 16)
 
@@ -158,6 +160,7 @@ class Writer:
                     group.fail(self._refusal(error))
                 else:
                     self._ledger.extend(segment, end)
+                    self.syncs.add(self._files.sync_seconds)
                     self._recovered()
                     group.succeed(end)
                 self._pending_bytes -= group.body.size

@@ -156,6 +156,12 @@ class JobStore:
         with storage_errors():
             return int(await self._pool.fetchval(self._sql["waiting"], bound))
 
+    async def by_state(self, bound: int = 100_000) -> dict[str, int]:
+        """How many jobs are `running`, `ready` and `waiting` for their time, together up to `bound`."""
+        with storage_errors():
+            row = await self._pool.fetchrow(self._sql["by_state"], bound)
+        return {} if row is None else dict(row)
+
     async def depth(self) -> tuple[int, float]:
         """Jobs that are ready now, and for how many seconds the oldest has been."""
         with storage_errors():

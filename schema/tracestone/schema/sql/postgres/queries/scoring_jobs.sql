@@ -86,3 +86,11 @@ DELETE FROM scoring_jobs WHERE job_id = $1 AND lease = $2 RETURNING job_id
 -- How many jobs wait or run, and how long the oldest has been ready, in seconds.
 SELECT count(*) AS jobs, coalesce(extract(epoch FROM now() - min(available_at)), 0)::float8 AS oldest_seconds
 FROM scoring_jobs WHERE available_at <= now()
+
+-- name: by_state
+-- How many jobs run, are ready and wait for their time, counted up to a bound.
+SELECT
+    count(*) FILTER (WHERE lease IS NOT NULL AND available_at > now()) AS running,
+    count(*) FILTER (WHERE available_at <= now()) AS ready,
+    count(*) FILTER (WHERE lease IS NULL AND available_at > now()) AS waiting
+FROM (SELECT lease, available_at FROM scoring_jobs LIMIT $1) AS jobs

@@ -1,0 +1,1 @@
+"""What Tracestone counts about itself, and how Prometheus reads it."""
