@@ -345,4 +345,6 @@ SELECT
     tool_name, tool_call_id, prompt_name, prompt_version, environment, release, time_to_first_token_ns, error_type,
     input_preview, output_preview,
     dropped_attributes_count, dropped_events_count, dropped_links_count, received_at
-FROM span_rows FINAL;
+FROM span_rows FINAL
+-- only conditions on the key, which all versions of a span share, are moved before telling versions apart
+SETTINGS optimize_move_to_prewhere_if_final = 1;

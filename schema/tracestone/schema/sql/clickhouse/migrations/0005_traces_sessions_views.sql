@@ -5,7 +5,9 @@ SELECT
     experiment_id, trace_id, root_name, service_name, start_time, end_time, duration_ns, toString(state) AS state,
     span_count, error_count, input_tokens, output_tokens, total_tokens, cost_total, models, session_id, user_id, tags,
     input_preview, output_preview, complete, last_seen
-FROM trace_rows FINAL;
+FROM trace_rows FINAL
+-- as in the view `spans`
+SETTINGS optimize_move_to_prewhere_if_final = 1;
 
 -- A session is what its traces say, computed when asked. It is complete when all its traces are and none came for
 -- half an hour.

@@ -211,4 +211,6 @@ SELECT
         CAST(attributes_json, 'Map(String, String)'),
         mapApply((key, value) -> (toString(key), base64Encode(value)), attributes_bytes)) AS attributes,
     flags, dropped_attributes_count, lower(hex(log_id)) AS log_id, received_at
-FROM log_rows FINAL;
+FROM log_rows FINAL
+-- as in the view `spans`
+SETTINGS optimize_move_to_prewhere_if_final = 1;

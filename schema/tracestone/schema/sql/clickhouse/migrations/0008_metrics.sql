@@ -288,4 +288,6 @@ SELECT
         CAST(attributes_json, 'Map(String, String)'),
         mapApply((key, value) -> (toString(key), base64Encode(value)), attributes_bytes)) AS attributes,
     lower(hex(series_id)) AS series_id, received_at
-FROM metric_rows FINAL;
+FROM metric_rows FINAL
+-- as in the view `spans`
+SETTINGS optimize_move_to_prewhere_if_final = 1;
