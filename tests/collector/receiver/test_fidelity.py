@@ -139,42 +139,39 @@ async def test_ten_thousand_attributes_and_a_text_of_a_megabyte(send: Send, rece
     assert row["attributes_text"] == {"image": "QUJD" * 2**18}
 
 
-@pytest.mark.parametrize("index", ["999999999", "18446744073709551616", "-1", "__proto__", ""])
-async def test_a_flattened_index_allocates_nothing(send: Send, receiver: Running, trace: int, index: str) -> None:
-    key = f"llm.input_messages.{index}.message.content"
-    span = otlp_span(trace, 1, start_ns=START, attributes={"openinference.span.kind": "LLM", key: "hello"})
+async def test_a_flattened_index_allocates_nothing(send: Send, receiver: Running, trace: int) -> None:
+    indexes = ["999999999", "18446744073709551616", "-1", "__proto__", ""]
+    texts = {f"llm.input_messages.{index}.message.content": "hello" for index in indexes}
+    span = otlp_span(trace, 1, start_ns=START, attributes={"openinference.span.kind": "LLM", **texts})
     await send(export_request(span))
-    assert (await _row(receiver, trace))["attributes_string"][key] == "hello"
+    assert texts.items() <= (await _row(receiver, trace))["attributes_string"].items()
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "shown"),
-    [
-        (START, START + 5, (START, START + 5, 5)),
-        (START, START - 5, (START, START - 5, 0)),
-        (0, START, (START, START, 0)),
-        (START, 0, (START, START, 0)),
-        (START // MS, START // MS + 5, (START // MS, START // MS + 5, 5)),
-        (2**63, 2**64 - 1, (9_223_286_400_000_000_000, 9_223_286_400_000_000_000, 0)),
-        (START, 2**64 - 1, (START, 9_223_286_400_000_000_000, 2**63 - 1 - START)),
-        (1, 2**63 - 1, (1, 9_223_286_400_000_000_000, 2**63 - 2)),
-    ],
-)
-async def test_times_at_the_edges(
-    send: Send, receiver: Running, trace: int, start: int, end: int, shown: tuple[int, int, int]
-) -> None:
+async def test_times_at_the_edges(send: Send, receiver: Running, trace: int) -> None:
     """Kept up to the year 2262, shown as that bound beyond it; a duration is never negative."""
-    span, good = otlp_span(trace, 1, start_ns=START), otlp_span(trace, 2, start_ns=START)
-    span.start_time_unix_nano, span.end_time_unix_nano = start, end
-    span.events.add(name="of a later age", time_unix_nano=2**64 - 1)
-    await send(export_request(span, good))
+    latest = 9_223_286_400_000_000_000
+    cases = {
+        (START, START + 5): (START, START + 5, 5),
+        (START, START - 5): (START, START - 5, 0),
+        (0, START): (START, START, 0),
+        (START // MS, START // MS + 5): (START // MS, START // MS + 5, 5),
+        (2**63, 2**64 - 1): (latest, latest, 0),
+        (START, 2**64 - 1): (START, latest, 2**63 - 1 - START),
+        (1, 2**63 - 1): (1, latest, 2**63 - 2),
+    }
+    spans = []
+    for number, (start, end) in enumerate(cases, start=1):
+        span = otlp_span(trace, number, start_ns=START)
+        span.start_time_unix_nano, span.end_time_unix_nano = start, end
+        span.events.add(name="of a later age", time_unix_nano=2**64 - 1)
+        spans.append(span)
+    await send(export_request(*spans))
     rows = await receiver.rows(
         "SELECT toUnixTimestamp64Nano(start_time) AS began, toUnixTimestamp64Nano(end_time) AS ended, duration_ns"
         " FROM spans WHERE trace_id = {id:String} ORDER BY span_id",
         id=f"{trace:032x}",
     )
-    assert tuple(rows[0].values()) == shown
-    assert rows[1]["duration_ns"] == 100 * MS
+    assert [tuple(row.values()) for row in rows] == list(cases.values())
 
 
 async def test_a_span_without_times_is_of_when_it_came(send: Send, receiver: Running, trace: int) -> None:

@@ -229,6 +229,19 @@ def test_bytes_of_a_sender_are_bytes_inside_of_deep_values() -> None:
     assert b"[" * 40 + b'{"raw":"' + b"A" * 53 in admitted.data
 
 
+def test_a_text_that_is_not_utf8_deep_inside_costs_its_span_alone() -> None:
+    value = delimited(1, b"cut \xc3")
+    for _ in range(40):
+        value = delimited(5, delimited(1, value))
+    admitted = admit(TRACES, _deep_request(1, value), Limits())
+    assert (admitted.items, admitted.rejected) == (0, 2)  # it stands in the resource and the scope as well
+    span = otlp_span(1, 2, start_ns=START).SerializeToString()
+    spans = delimited(2, span + delimited(9, delimited(1, b"deep") + delimited(2, value))) + delimited(2, span)
+    admitted = admit(TRACES, delimited(1, delimited(2, spans)), Limits())
+    assert (admitted.items, admitted.rejected) == (1, 1)
+    assert "span 1 of its scope: a text is not UTF-8" in admitted.reason
+
+
 async def test_a_configured_depth_cuts_visibly(trace: int) -> None:
     span = otlp_span(trace, 1, start_ns=START)
     span.attributes.append(_attribute("deep", _deep("maps", 5)))

@@ -24,7 +24,8 @@ _AROUND: Tree = {"resources": {1: "resource"}, "resource": {1: "pair"}, "scopes"
 def folded(signal: Signal, kind: str, message: bytes, max_nesting: int) -> bytes | None:
     """The message with its deep values folded; None when it has none or cannot be read.
 
-    `kind` is `item`, or `resources` or `scopes` for what stands around items.
+    `kind` is `item`, or `resources` or `scopes` for what stands around items. Raises DecodeError when what would be
+    folded is no value.
     """
     try:
         return _Folding({**_AROUND, **signal.tree}, max_nesting).message(kind, message, 0, len(message), 0)
@@ -68,4 +69,5 @@ class _Folding:
         if level == 0 or level % _LEVELS:
             return None if smaller is None else fields.delimited(number, smaller)
         content = fields.delimited(number, data[start:end] if smaller is None else smaller)
+        AnyValue.FromString(content)  # or else it would fail when nobody can leave the item out any more
         return fields.delimited(_BYTES, _MARK + content)

@@ -98,10 +98,10 @@ def _read(signal: Signal, kind: str, message: Any, data: bytes, max_nesting: int
         message.ParseFromString(data)
     except DecodeError as error:
         message.Clear()
-        shallow = deep.folded(signal, kind, data, max_nesting)
-        if shallow is None:
-            return _plain(error)
         try:
+            shallow = deep.folded(signal, kind, data, max_nesting)
+            if shallow is None:
+                return _plain(error)
             message.ParseFromString(shallow)
         except DecodeError as second:
             message.Clear()
