@@ -101,7 +101,7 @@ def _exporters(secured: Secured, headers: dict[str, str], client: Pair | None = 
             endpoint=f"{host}:{port}",
             credentials=grpc.ssl_channel_credentials(AUTHORITY.pem, key, chain),
             headers=tuple(headers.items()),
-            timeout=5,
+            timeout=2,
         ),
         HttpExporter(endpoint=secured.running.collector.addresses["OTLP HTTP"], headers=headers, timeout=5, **files),
     ]

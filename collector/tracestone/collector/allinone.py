@@ -68,6 +68,10 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         await collector.start()
         stack.push_async_callback(_stop_both, collector, scoring)
         if settings.demo:
+            if settings.receivers > 1 and collector.doors.gate.demanded:
+                raise StartRefused(
+                    "Where API keys are demanded the demo runs with one receiver; leave out one of both."
+                )
             await _start_demo(collector.addresses["OTLP gRPC"], collector.doors.gate.own_token("ingest"), stack)
         yield collector
 
