@@ -1,6 +1,8 @@
 """Bodies that come slowly, or not at all, cost their own senders alone; on gRPC it is we who read and decompress."""
 
 import asyncio
+import gc
+import types
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from support.api_keys import open_gate
 from support.asgi_server import serving
 from support.disk import SimulatedDisk
 from support.running import EXPORT, grpc_export
@@ -54,7 +57,7 @@ async def setup(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Set
     arrivals = Arrivals(Budget(8 * MIB), seconds=30, slow=SLOW, patience=PATIENCE)
     exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(arrivals))
     limits = GrpcLimits(max_request_bytes=LIMIT, **getattr(request, "param", {}))
-    receiver = GrpcReceiver([exporter], host="127.0.0.1", port=0, limits=limits)
+    receiver = GrpcReceiver([exporter], gate=open_gate(), host="127.0.0.1", port=0, limits=limits)
     await receiver.start()
     try:
         async with serving(otlp_app(HttpReceiver([exporter], max_request_bytes=LIMIT))) as url:
@@ -158,6 +161,27 @@ async def test_bombs_are_counted_while_they_grow(setup: Setup, compression: grpc
     codes = {error.code() for error in several if isinstance(error, grpc.aio.AioRpcError)}
     assert codes <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE}
     assert setup.budget.bytes == 0
+
+
+async def test_a_refused_message_is_forgotten_at_once(setup: Setup) -> None:
+    """Not when Python next looks for circles of references: by then there may be hundreds."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with grpc_export(setup.grpc, grpc.Compression.Gzip) as export:
+            for _ in range(5):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await export(b"\x0a" + b"\x7f" * (LIMIT - 1))
+        await asyncio.sleep(0.1)
+        frames = [each for each in gc.get_objects() if isinstance(each, types.FrameType)]
+        assert [
+            frame
+            for frame in frames
+            for held in gc.get_referents(frame)
+            if isinstance(held, bytes) and len(held) == LIMIT
+        ] == []
+    finally:
+        gc.enable()
 
 
 async def test_what_only_looks_like_zlib_is_left_alone() -> None:

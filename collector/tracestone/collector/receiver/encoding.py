@@ -18,8 +18,9 @@ from tracestone.schema.errors import Invalid, TooLarge
 _GZIP = b"\x1f\x8b\x08"
 # The least that zlib makes: two bytes of header and four of checksum around the data.
 _ZLIB_BYTES = 6
-# Below this, decompressing on the event loop is cheaper than a thread.
+# Below these, decompressing on the event loop is cheaper than a thread. A few bytes may become very many.
 _INLINE_BYTES = 512 * 1024
+_INLINE_RESULT_BYTES = 2 * 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
 _MAX_MEMBERS = 2000
 
@@ -57,7 +58,13 @@ async def decompress(body: bytes, encoding: str, limit: int, held: Held) -> byte
     if encoding not in _ENCODINGS:
         raise Invalid("content-encoding", f"{encoding[:50]!r} is not supported; use gzip, deflate, zstd or identity")
     if len(body) <= _INLINE_BYTES:
-        return decompressed(body, encoding, limit, held)
+        try:
+            data = decompressed(body, encoding, min(limit, _INLINE_RESULT_BYTES), _Untold())
+        except TooLarge:
+            pass
+        else:
+            held.take(len(data))
+            return data
     return await asyncio.to_thread(decompressed, body, encoding, limit, held)
 
 
@@ -78,7 +85,12 @@ async def decompress_message(data: bytes, limit: int, held: Held) -> bytes:
     return data
 
 
-def decompressed(body: bytes, encoding: str, limit: int, held: Held) -> bytes:
+class _Untold:
+    def take(self, size: int) -> None:
+        """Counts nothing: it is little."""
+
+
+def decompressed(body: bytes, encoding: str, limit: int, held: Taking) -> bytes:
     """Every member of the body, one after the other, as RFC 1952 and 8878 have it; what follows the first is data."""
     view = memoryview(body)
     parts = []

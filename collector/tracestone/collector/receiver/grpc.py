@@ -85,6 +85,14 @@ class GrpcReceiver:
         return grpc.method_handlers_generic_handler(exporter.signal.service, {"Export": handler})
 
     async def _export(self, exporter: Exporter, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        outcome = await self._outcome(exporter, context)
+        if isinstance(outcome, bytes):
+            return outcome
+        # grpc keeps what abort raises in a circle of references, and with it all that this function holds: nothing.
+        await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
+
+    async def _outcome(self, exporter: Exporter, context: grpc.aio.ServicerContext[Any, Any]) -> bytes | status.Failure:
+        """What the answer says, or why there is none."""
         self.calls += 1
         try:
             if self.calls > _MAX_CALLS:
@@ -94,17 +102,15 @@ class GrpcReceiver:
                 exporter.counts.sender(_metadata(context, "user-agent") or "")
                 accepted = await exporter.export(data, _metadata(context, EXPERIMENT_HEADER))
                 exporter.counts.took(_TRANSPORT, exporter.signal.name, len(data), accepted.items, accepted.rejected)
-            return status.response(exporter.signal, accepted).SerializeToString()
+            answer: bytes = status.response(exporter.signal, accepted).SerializeToString()
+            return answer
         except TracestoneError as error:
-            failed: Exception = error
+            return _failure(exporter, error)
         except Exception as error:
             logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
-            failed = error
+            return _failure(exporter, error)
         finally:
             self.calls -= 1
-        exporter.counts.refused(_TRANSPORT, exporter.signal.name, failed)
-        outcome = status.failure(failed)
-        await context.abort(outcome.code, outcome.status.message, status.trailing_metadata(outcome))
 
     async def _message(self, exporter: Exporter, context: grpc.aio.ServicerContext[Any, Any], held: Held) -> bytes:
         async with exporter.arrivals.body(held):
@@ -113,6 +119,11 @@ class GrpcReceiver:
             raise Invalid("", "The call ended without a request.")
         held.take(len(data))
         return await encoding.decompress_message(data, self._max_request_bytes, held)
+
+
+def _failure(exporter: Exporter, error: Exception) -> status.Failure:
+    exporter.counts.refused(_TRANSPORT, exporter.signal.name, error)
+    return status.failure(error)
 
 
 def _problem(host: str, port: int) -> str:
