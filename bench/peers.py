@@ -1,7 +1,7 @@
 """Tracestone beside the OpenTelemetry Collector, MLflow and Phoenix: the same spans, one after another, ratios printed.
 
     scripts/clients go peers && python bench/peers.py
-    python bench/peers.py --seconds 15 --only tracestone,collector
+    python bench/peers.py --only tracestone,collector
 
 All are sent the requests of bench/payloads.py over gRPC, MLflow over HTTP because it has nothing else; each runs alone,
 on loopback, on an empty folder. CPU is that of the process under test (user and system, with its children), from the
@@ -11,7 +11,8 @@ first request until everything is stored or passed on; for Tracestone the receiv
 - The Collector takes OTLP, batches it and sends it over HTTP to a sink that throws it away: uncompressed, with gzip
   (its default), and with its persistent queue (synced, no batch processor), which is the nearest to what Tracestone's
   receiver does. "nop" is receiver and batch alone. It stores nothing.
-- MLflow and Phoenix store in their default SQLite. Phoenix acknowledges before it stores, so its stored rate counts.
+- MLflow and Phoenix store in SQLite, their default, and in PostgreSQL (a private server, its CPU counted too). Phoenix
+  acknowledges before it stores, so its stored rate counts.
 """
 
 import argparse
@@ -30,9 +31,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import asyncpg
 import grpc
 import httpx
 import ingest
@@ -41,9 +44,11 @@ import psutil
 import uvloop
 from payloads import SPANS_PER_TRACE, Template, template
 
+from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
+
 ROOT = Path(__file__).parents[1]
 SERVING_SECONDS = 120
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 30
 PROTOBUF = {"content-type": "application/x-protobuf"}
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
 Call = Callable[[bytes], Awaitable[bool]]
@@ -294,67 +299,129 @@ async def _quiet(process: psutil.Process) -> None:
     raise RuntimeError("it did not come to rest")
 
 
-async def _stored(database: Path, wanted: int) -> tuple[int, float]:
-    """Waits until so many spans are in a SQLite database, at most SETTLE_SECONDS; how many, and when it was looked."""
-    end = time.perf_counter() + SETTLE_SECONDS
-    while True:
-        found, now = await asyncio.to_thread(_count, database), time.perf_counter()
-        if found >= wanted or now > end:
-            return found, now
-        await asyncio.sleep(0.25)
+@dataclass
+class Database:
+    """Where a peer stores: its URL, the spans in it, and the CPU seconds of its server."""
+
+    name: str
+    url: str
+    count: Callable[[], Awaitable[int]]
+    cpu: Callable[[], float]
+
+    async def stored(self, wanted: int) -> tuple[int, float]:
+        """Waits until so many spans are stored, at most SETTLE_SECONDS; how many, and when it was looked."""
+        end = time.perf_counter() + SETTLE_SECONDS
+        while True:
+            found, now = await self.count(), time.perf_counter()
+            if found >= wanted or now > end:
+                return found, now
+            await asyncio.sleep(0.25)
 
 
-def _count(database: Path) -> int:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30) as connection:
-        return int(connection.execute("SELECT count(*) FROM spans").fetchone()[0])
+@asynccontextmanager
+async def database(kind: str, home: Path) -> AsyncIterator[Database]:
+    """An empty database: a SQLite file, or a private PostgreSQL as Tracestone has one."""
+    if kind == "sqlite":
+        file = home / "peer.db"
+
+        def count() -> int:
+            with sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30) as connection:
+                return int(connection.execute("SELECT count(*) FROM spans").fetchone()[0])
+
+        yield Database("SQLite", f"sqlite:///{file}", lambda: asyncio.to_thread(count), lambda: 0.0)
+        return
+    server = EmbeddedPostgres(home / "postgres")
+    url = await server.start()
+    try:
+        admin = await asyncpg.connect(url)
+        await admin.execute("CREATE DATABASE peer")
+        await admin.close()
+        url = url.replace("/postgres?", "/peer?")
+        postmaster = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split()[0]))
+
+        async def ask() -> int:
+            connection = await asyncpg.connect(url)
+            try:
+                return int(await connection.fetchval("SELECT count(*) FROM spans"))
+            finally:
+                await connection.close()
+
+        yield Database("PostgreSQL", url, ask, lambda: family_cpu(postmaster))
+    finally:
+        await server.stop()
+
+
+async def _storing(
+    name: str,
+    version: str,
+    way: Callable[[], Any],
+    store: Database,
+    process: psutil.Process,
+    arguments: Any,
+    shape: Any,
+) -> Figures:
+    """Sends to a peer that stores, and waits until it has."""
+    await _warm(way())
+    already, _ = await store.stored(SPANS_PER_TRACE)
+    before = family_cpu(process) + store.cpu()
+    began = time.perf_counter()
+    async with way() as call:
+        spans, _, seconds = await drive(call, shape, arguments)
+    stored, when = await store.stored(already + spans)
+    spent = family_cpu(process) + store.cpu() - before
+    stored -= already
+    kept = store.name if stored == spans else f"{store.name}; {spans - stored:,} acknowledged spans not yet"
+    rate = stored / (when - began)
+    return Figures(f"{name}, {store.name}", version, spans / seconds, rate, spent / max(stored, 1) * 1e6, kept)
+
+
+def _version(program: Path, package: str) -> str:
+    ask = f"from importlib.metadata import version; print(version('{package}'))"
+    command = [program.with_name("python"), "-c", ask]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 async def mlflow(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
-    """`mlflow server` with SQLite, over HTTP, into its default experiment."""
-    (port,) = free_ports(1)
-    home = folder / "mlflow"
-    home.mkdir()
-    database = home / "mlflow.db"
-    program = arguments.cache / "mlflow/bin/mlflow"
-    command = [
-        program, "server", "--backend-store-uri", f"sqlite:///{database}", "--default-artifact-root", home / "files",
-        "--host", "127.0.0.1", "--port", port, "--workers", arguments.mlflow_workers,
-    ]  # fmt: skip
+    """`mlflow server`, over HTTP, into its default experiment."""
+    program, found = arguments.cache / "mlflow/bin/mlflow", []
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    url = f"http://127.0.0.1:{port}"
-    async with serving(command, f"{url}/health", home / "log", **quiet) as process:
-        await _warm(over_http(f"{url}/v1/traces", {"x-mlflow-experiment-id": "0"}))
-        already, before = _count(database), family_cpu(process)
-        began = time.perf_counter()
-        async with over_http(f"{url}/v1/traces", {"x-mlflow-experiment-id": "0"}) as call:
-            spans, _, seconds = await drive(call, shape, arguments)
-        stored, when = await _stored(database, already + spans)
-        spent = family_cpu(process) - before
-    return [_storing("MLflow", program, spans, seconds, stored - already, when - began, spent)]
+    for kind in ("sqlite", "postgres"):
+        home = folder / f"mlflow-{kind}"
+        home.mkdir()
+        async with database(kind, home) as store:
+            (port,) = free_ports(1)
+            command = [
+                program, "server", "--backend-store-uri", store.url, "--default-artifact-root", home / "files",
+                "--host", "127.0.0.1", "--port", port, "--workers", arguments.mlflow_workers,
+            ]  # fmt: skip
+            url = f"http://127.0.0.1:{port}"
+            async with serving(command, f"{url}/health", home / "log", **quiet) as process:
+                way = partial(over_http, f"{url}/v1/traces", {"x-mlflow-experiment-id": "0"})
+                version = _version(program, "mlflow")
+                found.append(await _storing("MLflow", version, way, store, process, arguments, shape))
+    return found
 
 
 async def phoenix(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
-    """`phoenix serve` with SQLite, over gRPC."""
-    port, grpc_port = free_ports(2)
-    home = folder / "phoenix"
-    home.mkdir()
-    program = arguments.cache / "phoenix/bin/phoenix"
-    settings = {
-        "PHOENIX_WORKING_DIR": str(home), "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port),
-        "PHOENIX_GRPC_PORT": str(grpc_port), "PHOENIX_TELEMETRY_ENABLED": "false",
-        "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false", "PHOENIX_DISABLE_AGENT_ASSISTANT": "true", "DO_NOT_TRACK": "true",
-    }  # fmt: skip
-    database = home / "phoenix.db"
-    async with serving([program, "serve"], f"http://127.0.0.1:{port}/healthz", home / "log", **settings) as process:
-        await _warm(over_grpc(grpc_port))
-        already, _ = await _stored(database, SPANS_PER_TRACE)
-        before = family_cpu(process)
-        began = time.perf_counter()
-        async with over_grpc(grpc_port) as call:
-            spans, _, seconds = await drive(call, shape, arguments)
-        stored, when = await _stored(database, already + spans)
-        spent = family_cpu(process) - before
-    return [_storing("Phoenix", program, spans, seconds, stored - already, when - began, spent)]
+    """`phoenix serve`, over gRPC."""
+    program, found = arguments.cache / "phoenix/bin/phoenix", []
+    for kind in ("sqlite", "postgres"):
+        home = folder / f"phoenix-{kind}"
+        home.mkdir()
+        async with database(kind, home) as store:
+            port, grpc_port = free_ports(2)
+            settings = {
+                "PHOENIX_WORKING_DIR": str(home), "PHOENIX_SQL_DATABASE_URL": store.url,
+                "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc_port),
+                "PHOENIX_TELEMETRY_ENABLED": "false", "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+                "PHOENIX_DISABLE_AGENT_ASSISTANT": "true", "DO_NOT_TRACK": "true",
+            }  # fmt: skip
+            url = f"http://127.0.0.1:{port}/healthz"
+            async with serving([program, "serve"], url, home / "log", **settings) as process:
+                version = _version(program, "arize-phoenix")
+                way = partial(over_grpc, grpc_port)
+                found.append(await _storing("Phoenix", version, way, store, process, arguments, shape))
+    return found
 
 
 async def _warm(way: Any) -> None:
@@ -366,15 +433,6 @@ async def _warm(way: Any) -> None:
             if time.perf_counter() > end:
                 raise RuntimeError("the first request is not taken")
             await asyncio.sleep(0.2)
-
-
-def _storing(name: str, program: Path, spans: int, seconds: float, stored: int, until: float, spent: float) -> Figures:
-    package = {"MLflow": "mlflow", "Phoenix": "arize-phoenix"}[name]
-    python = program.with_name("python")
-    ask = f"from importlib.metadata import version; print(version('{package}'))"
-    version = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
-    kept = "SQLite" if stored == spans else f"SQLite; {spans - stored:,} acknowledged spans not yet"
-    return Figures(name, version, spans / seconds, stored / until, spent / max(stored, 1) * 1e6, kept)
 
 
 def report(found: list[Figures]) -> None:
@@ -410,7 +468,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--span-bytes", type=int, default=1000)
     parser.add_argument("--request-spans", type=int, default=512)
-    parser.add_argument("--seconds", type=float, default=15, help="of sending, for each")
+    parser.add_argument("--seconds", type=float, default=10, help="of sending, for each")
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--mlflow-workers", type=int, default=4, help="MLflow's own default is 4")
     parser.add_argument("--only", default=",".join(peers), help="of " + ", ".join(peers))
