@@ -26,7 +26,7 @@ from tracestone.collector.metrics.page import Facts, exposition
 from tracestone.collector.mirror import Mirror
 from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.otlp_ports import OtlpPorts
-from tracestone.collector.processes.fleet import ReceiverProcesses, share
+from tracestone.collector.processes.fleet import ReceiverProcesses, shares
 from tracestone.collector.processes.logs import ReceiverLogs, open_receiver_logs, receivers_with_logs
 from tracestone.collector.receiver.receivers import Receivers, receivers
 from tracestone.collector.signals.known import SIGNALS
@@ -61,7 +61,7 @@ class Collector:
     """Receives, keeps, loads and answers, between `start` and `stop`."""
 
     def __init__(self, settings: Settings, pool: Pool, columnar: Columnar) -> None:
-        self._settings = share(settings)
+        self._settings, self._receiver_settings = shares(settings)
         self._pool = pool
         self._columnar = columnar
         self.spans = SpanStore(columnar)
@@ -210,7 +210,7 @@ class Collector:
     def _otlp_ports(self, receiving: Receivers) -> OtlpPorts | ReceiverProcesses:
         if self._settings.receivers == 1:
             return OtlpPorts(self._settings, receiving, self.doors)
-        return ReceiverProcesses(self._settings, self._receiver_logs[: self._settings.receivers])
+        return ReceiverProcesses(self._receiver_settings, self._receiver_logs[: self._settings.receivers])
 
     def _http(self, app: ASGIApp, port: int, name: str) -> HttpServer:
         limits = HttpLimits.of(self._settings)

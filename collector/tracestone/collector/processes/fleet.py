@@ -11,26 +11,30 @@ from tracestone.schema.errors import StartRefused
 from tracestone.schema.settings import Settings
 
 MIB = 1024 * 1024
+# One part in so many is the main process's, which takes only what is sent to its own port.
+_MAIN_SHARE = 8
 
 
-def share(settings: Settings) -> Settings:
-    """The settings of each process, the main one too: what is bounded for all of them is shared out evenly."""
+def shares(settings: Settings) -> tuple[Settings, Settings]:
+    """The settings of the main process and of each receiver process: what bounds all of them is shared out."""
     if settings.receivers == 1:
-        return settings
-    processes = settings.receivers + 1
-    return settings.model_copy(
-        update={
-            "wal_max_bytes": max(MIB, settings.wal_max_bytes // processes),
-            "max_body_bytes": max(1024, settings.max_body_bytes // processes),
-        }
-    )
+        return settings, settings
+    total = settings.wal_max_bytes, settings.max_body_bytes
+    main = tuple(size // _MAIN_SHARE for size in total)
+    each = tuple((size - own) // settings.receivers for size, own in zip(total, main, strict=True))
+    return _bounded(settings, *main), _bounded(settings, *each)
+
+
+def _bounded(settings: Settings, wal_max_bytes: int, max_body_bytes: int) -> Settings:
+    smallest = {"wal_max_bytes": max(MIB, wal_max_bytes), "max_body_bytes": max(1024, max_body_bytes)}
+    return settings.model_copy(update=smallest)
 
 
 class ReceiverProcesses:
     """The processes, between `start` and `stop`; the counterpart of `OtlpPorts`."""
 
     def __init__(self, settings: Settings, logs: Sequence[ReceiverLogs]) -> None:
-        """`settings` as `share` made them, with the address of Postgres; `logs` of these processes, in their order."""
+        """`settings` are each one's of `shares`, with the address of Postgres; `logs` are theirs, in their order."""
         self._settings = settings
         self._logs = logs
         self._ports = ExitStack()

@@ -143,7 +143,7 @@ class ReceiverProcess:
             except OSError as error:
                 return f"Receiver process {self.number} cannot be started: {error.strerror}."
             try:
-                async with asyncio.timeout(_SILENCE_SECONDS) as patience:
+                async with asyncio.timeout(_START_SECONDS) as patience:
                     async for key, content in channel.messages():
                         patience.reschedule(asyncio.get_running_loop().time() + _SILENCE_SECONDS)
                         if key == "refused":
