@@ -94,7 +94,7 @@ def _routes() -> list[tuple[str, str]]:
         for cls in (web.mlflow_routes.Deps, web.scoring_api.Deps, web.keys_api.Deps, web.PageDeps)
     ]
     receiver = HttpReceiver([], max_request_bytes=1)
-    app = web.main_app(receiver, *none, nothing, nothing, Settings())  # type: ignore[arg-type]
+    app = web.main_app(receiver, *none, nothing, Settings())  # type: ignore[arg-type]
     found = []
     for route in app.routes:
         if isinstance(route, Mount):
