@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
-from tracestone.collector import keys_api, scoring_api, web
+from tracestone.collector import freshness, keys_api, scoring_api, web
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
@@ -96,11 +96,13 @@ class Collector:
         await self._stack.aclose()
 
     async def barrier(self, signals: Container[str] = _READ_BY_ID) -> None:
-        """Waits, bounded, until everything acknowledged so far of these signals can be queried."""
+        """Waits, bounded, until everything acknowledged so far of these signals can be queried; see `freshness`."""
         within = self._settings.read_wait_ms / 1000
-        await asyncio.gather(
+        reached = await asyncio.gather(
             *(pipeline.visible(within) for pipeline in self._pipelines if pipeline.signal.name in signals)
         )
+        if not all(reached):
+            freshness.note_behind()
 
     def watch_scoring(self, problem: Callable[[], str], spent: Callable[[], dict[str, float]]) -> None:
         """Lets /health and /metrics tell about the scoring that runs in the same process."""

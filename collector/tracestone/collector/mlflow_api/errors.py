@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tracestone.collector import freshness
 from tracestone.schema.errors import (
     Conflict,
     Forbidden,
@@ -41,19 +42,23 @@ def answering(handler: Handler) -> Handler:
     """The handler, with every error answered in MLflow's shape; what nobody foresaw is logged, not shown."""
 
     @functools.wraps(handler)
-    async def answer(request: Request) -> Response:
+    async def answering_handler(request: Request) -> Response:
+        freshness.begin()
         try:
-            return await handler(request)
+            answer = await handler(request)
         except TracestoneError as error:
-            return response(error)
+            return response(freshness.honest(error))
         except Exception:
             logger.exception(
                 "request to the MLflow API failed",
                 extra={"action": "mlflow_api_failed", "method": request.method, "route": handler.__name__},
             )
             return _json(500, "INTERNAL_ERROR", "The server failed to answer; its log says why.")
+        if freshness.is_behind():
+            answer.headers[freshness.HEADER] = "1"
+        return answer
 
-    return answer
+    return answering_handler
 
 
 def response(error: TracestoneError) -> Response:

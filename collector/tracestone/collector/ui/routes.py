@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from tracestone.collector import freshness
 from tracestone.collector.auth.caller import check_visible
 from tracestone.collector.ui import pages
 from tracestone.collector.ui.headers import StrictHeaders
@@ -96,6 +97,19 @@ def routes(deps: Deps) -> list[BaseRoute]:
     return [*found, Mount("/static", _Static(directory=STATIC), middleware=strict)]
 
 
+async def _honest(answering: Awaitable[Response]) -> Response:
+    try:
+        return await answering
+    except NotFound as error:
+        raise freshness.honest(error) from error
+
+
+def _marked(response: Response) -> Response:
+    if freshness.is_behind():
+        response.headers[freshness.HEADER] = "1"
+    return response
+
+
 async def not_found(request: Request, error: Exception) -> Response:
     """For the application's exception handlers: an address that nothing answers."""
     return await _message(404, "Not found", "There is no page at this address.")
@@ -115,8 +129,9 @@ def _answering(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with the errors of our own tree as pages."""
 
     async def answer(request: Request) -> Response:
+        freshness.begin()
         try:
-            return await endpoint(request)
+            return _marked(await _honest(endpoint(request)))
         except NotFound as error:
             return await _message(404, "Not found", str(error))
         except Invalid as error:
