@@ -134,6 +134,7 @@ async def rapid_reset(program: Program, count: int) -> None:
         call = http2.frame(http2.HEADERS, block, stream=stream, flags=http2.END_HEADERS)
         if not await _write(writer, call + http2.frame(http2.RST_STREAM, http2.CANCEL, stream=stream)):
             writer = await http2.connect(program.grpc)
+        await asyncio.sleep(0)
     writer.close()
 
 

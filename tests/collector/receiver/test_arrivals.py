@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import types
 import zlib
 from collections.abc import AsyncIterator
@@ -163,15 +164,23 @@ async def test_bombs_are_counted_while_they_grow(setup: Setup, compression: grpc
     assert setup.budget.bytes == 0
 
 
-async def test_a_refused_message_is_forgotten_at_once(setup: Setup) -> None:
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+async def test_a_refused_message_is_forgotten_at_once(setup: Setup, transport: str) -> None:
     """Not when Python next looks for circles of references: by then there may be hundreds."""
     gc.collect()
     gc.disable()
     try:
-        async with grpc_export(setup.grpc, grpc.Compression.Gzip) as export:
+        refused = b"\x0a" + b"\x7f" * (LIMIT - 1)
+        async with grpc_export(setup.grpc, grpc.Compression.Gzip) as export, httpx.AsyncClient(timeout=20) as http:
             for _ in range(5):
-                with pytest.raises(grpc.aio.AioRpcError):
-                    await export(b"\x0a" + b"\x7f" * (LIMIT - 1))
+                if transport == "grpc":
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        await export(refused)
+                else:
+                    headers = {**HEADERS, "content-encoding": "gzip"}
+                    answer = await http.post(setup.url, content=gzip.compress(refused), headers=headers)
+                    assert answer.status_code == 400
+        del refused
         await asyncio.sleep(0.1)
         frames = [each for each in gc.get_objects() if isinstance(each, types.FrameType)]
         assert [

@@ -58,14 +58,13 @@ class HttpReceiver:
             return answers.answer(status.response(exporter.signal, accepted), media_type)
         except ClientDisconnect:
             return Response(status_code=400)
+        # No name outlives these clauses: an error that a function holds which it came through is a circle of
+        # references, and keeps the request's bytes in memory.
         except TracestoneError as error:
-            failed: Exception = error
+            return _refusal(exporter, error, media_type)
         except Exception as error:
             logger.exception("a request failed", extra={"action": "export", "signal": exporter.signal.name})
-            failed = error
-        exporter.counts.refused(_TRANSPORT, exporter.signal.name, failed)
-        outcome = status.failure(failed)
-        return answers.refusal(outcome, media_type)
+            return _refusal(exporter, error, media_type)
 
     async def _take(self, exporter: Exporter, request: Request, media_type: str, held: Held) -> Accepted:
         data = await self._body(exporter, request, held)
@@ -91,3 +90,8 @@ class HttpReceiver:
         async with exporter.arrivals.body(held) as body:
             data = await encoding.read_body(request.stream(), request.headers.get("content-length"), self._limit, body)
         return await encoding.decompress(data, request.headers.get("content-encoding", ""), self._limit, held)
+
+
+def _refusal(exporter: Exporter, error: Exception, media_type: str) -> Response:
+    exporter.counts.refused(_TRANSPORT, exporter.signal.name, error)
+    return answers.refusal(status.failure(error), media_type)
