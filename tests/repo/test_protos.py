@@ -11,7 +11,7 @@ from tracestone.collector.signals.signal import Signal
 
 # Of a recursive value, what ClickHouse does not read has a message type of ours instead.
 _NESTED = "Nested"
-_OURS = {"json_value", "experiment_ids", "received_at"}
+_OURS = {"json_value", "experiment_ids", "received_at", "sender_bound"}
 _NOT_READ = {"entity_refs", "string_value_strindex", "key_strindex"}
 _ENUMS = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
 

@@ -19,10 +19,14 @@ class LogEvent:
 
 @dataclass(frozen=True)
 class EvaluationEvent:
-    """A `gen_ai.evaluation.result` event. Ids are lower-case hex, "" when the record has none."""
+    """A `gen_ai.evaluation.result` event. Ids are lower-case hex, "" when the record has none.
+
+    `sender_bound` says that the sender's key is bound to experiments.
+    """
 
     log_id: str
     experiment_id: int
+    sender_bound: bool
     time_ns: int
     trace_id: str
     span_id: str

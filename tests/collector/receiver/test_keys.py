@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from support.api_keys import bearer, new_key
 from support.engines import fresh_stores
 from support.running import Running, grpc_export, running
+from support.signals import log, logs_request
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver import encoding
 from tracestone.schema import keys
@@ -259,3 +260,44 @@ async def test_while_postgres_is_away_strangers_are_told_to_come_back(
         assert (await guarded.send(transport, bearer(keys.new_token()[1]), _request(trace, "agent")))[0] == 503
         assert (await guarded.send(transport, token, _request(trace, "agent")))[0] == 200
         assert (await guarded.send(transport, {}, _request(trace, "agent")))[0] == 401
+
+
+async def test_a_bound_key_s_evaluations_and_logs_stay_in_its_experiments(
+    guarded: Guarded, team: dict[str, int], trace: int
+) -> None:
+    red = await new_key(guarded.pool, "ingest", "read", experiments=[team["red"]])
+    free, blue = await new_key(guarded.pool, "ingest"), await new_key(guarded.pool, "read", experiments=[team["blue"]])
+    url = guarded.running.otlp_url("logs")
+
+    async def evaluate(key: str, at: int, trace: int = trace, **attributes: Any) -> None:
+        named = {"gen_ai.evaluation.name": "score", **attributes}
+        event = log("it says", trace, 1 if trace else 0, at=at, event_name="gen_ai.evaluation.result", attributes=named)
+        async with httpx.AsyncClient() as http:
+            answer = await http.post(
+                url,
+                content=logs_request(event, service="red").SerializeToString(),
+                headers={"content-type": "application/x-protobuf", **bearer(key)},
+            )
+        assert (answer.status_code, answer.content) == (200, b"")
+        await guarded.running.collector.barrier(("logs",))
+
+    async def stored() -> list[tuple[int, int]]:
+        found = await guarded.running.collector.assessments.by_trace(f"{trace:032x}")
+        return sorted((each.created_at_ms, each.experiment_id) for each in found)
+
+    span = otlp_span(trace, 1, start_ns=START, attributes={"gen_ai.response.id": f"r{trace}"})
+    body = export_request(span, service="blue").SerializeToString()
+    assert (await guarded.send("http", bearer(free), body))[0] == 200
+    await guarded.running.collector.barrier()
+    await evaluate(red, START)
+    await evaluate(red, START, trace=0, **{"gen_ai.response.id": f"r{trace}"})
+    assert await stored() == []
+    await evaluate(free, START + 10**6)
+    await evaluate(free, START + 2 * 10**6, trace=0, **{"gen_ai.response.id": f"r{trace}"})
+    assert await stored() == [(START // 10**6 + 1, team["blue"]), (START // 10**6 + 2, team["blue"])]
+    page = f"{guarded.running.url}/experiments/{team['blue']}/traces/{trace:032x}/spans/{1:016x}"
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(page, headers=bearer(blue))
+        assert answer.status_code == 200 and "it says" not in answer.text  # the log records are red's
+        everything = await http.get(page, headers=bearer(await new_key(guarded.pool, "read")))
+        assert everything.status_code == 200 and "it says" in everything.text

@@ -63,12 +63,12 @@ class Evaluations:
         known = await self._logs.experiments_of([event.trace_id for event in events])
         places = {}
         for event in events:
-            # Who evaluates often has another service name, and so another experiment, than what is evaluated.
             experiments = known.get(event.trace_id, [])
             own = event.experiment_id in experiments or not experiments
-            places[event.log_id] = SpanPlace(
-                event.experiment_id if own else experiments[0], event.trace_id, event.span_id
-            )
+            # Who evaluates often has another service name, and so another experiment, than what is evaluated.
+            if own or not event.sender_bound:
+                experiment = event.experiment_id if own else experiments[0]
+                places[event.log_id] = SpanPlace(experiment, event.trace_id, event.span_id)
         return places
 
     async def _of_responses(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
@@ -81,9 +81,12 @@ class Evaluations:
         spans = await self._logs.by_response(ids, min(times), max(times))
         places = {}
         for event in events:
-            found = spans.get(wanted[event.log_id])
-            if found:
-                places[event.log_id] = found.get(event.experiment_id) or found[min(found)]
+            found = spans.get(wanted[event.log_id], {})
+            place = found.get(event.experiment_id)
+            if place is None and found and not event.sender_bound:
+                place = found[min(found)]
+            if place is not None:
+                places[event.log_id] = place
         return places
 
 

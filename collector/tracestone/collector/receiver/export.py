@@ -78,11 +78,14 @@ class Exporter:
         """
         admitted = plain(self.signal, data, self._limits) or await self._on_a_thread(data)
         if admitted.items:
-            if caller().experiments is None:
-                ids = await self._choose(admitted.resources, experiment)
-            else:
+            is_bound = caller().experiments is not None
+            if is_bound:
                 admitted, ids = await self._choose_bound(admitted, experiment)
+            else:
+                ids = await self._choose(admitted.resources, experiment)
             ours = self.signal.message(experiment_ids=ids, received_at=self._received_at())
+            if is_bound and self.signal.tells_bound:
+                ours.sender_bound = True
             await self._log.append(admitted.data + ours.SerializeToString())
         self.items_accepted += admitted.items
         self.items_truncated += admitted.truncated

@@ -39,6 +39,7 @@ LOGS = Signal(
     count=len,
     weight=lambda record: 1,
     problem=lambda record: "",
+    tells_bound=True,
     nested=_nested,
     tree={
         "item": {5: "value", 6: "pair"},

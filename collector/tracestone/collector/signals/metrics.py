@@ -68,6 +68,7 @@ METRICS = Signal(
     count=_count,
     weight=_weight,
     problem=_problem,
+    tells_bound=False,
     nested=_nested,
     tree={
         "item": {5: "numbers", 7: "numbers", 9: "histograms", 10: "exponentials", 11: "summaries", 12: "pair"},

@@ -60,6 +60,8 @@ class Signal:
     """How much one item counts for, valid or not."""
     problem: Callable[[Any], str]
     """What is invalid about an item, "" if nothing is."""
+    tells_bound: bool
+    """Whether `message` has a field for that the sender's key is bound to experiments."""
     nested: Callable[[Any], Iterator[AnyValue]]
     """The values of a request (of OTLP's own class) that have to be stored as JSON text."""
     tree: Tree

@@ -65,6 +65,7 @@ TRACES = Signal(
     count=_count,
     weight=lambda span: 1,
     problem=_problem,
+    tells_bound=False,
     nested=_nested,
     tree={
         "item": {9: "pair", 11: "event", 13: "link"},

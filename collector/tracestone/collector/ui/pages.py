@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from tracestone.collector.auth.caller import visible
+from tracestone.collector.auth.caller import caller, visible
 from tracestone.collector.ui import detail, timeline
 from tracestone.collector.ui import format as fmt
 from tracestone.collector.ui.detail import SpanDetail
@@ -325,7 +325,7 @@ async def _describe(
     rows = (detail.WHOLE if whole else detail.PANE).rows
     found, logs = await asyncio.gather(
         deps.spans.span(info.experiment_id, info.trace_id, span_id),
-        LogStore(deps.columnar).of_span(info.trace_id, span_id, rows + 1),
+        LogStore(deps.columnar).of_span(info.trace_id, span_id, rows + 1, caller().experiments),
     )
     if found is None:
         raise NotFound(f"The trace {info.trace_id} has no span {span_id}.")

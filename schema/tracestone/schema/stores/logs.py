@@ -1,7 +1,7 @@
 """Log records in ClickHouse: handing over a batch, reading those of a span, and the evaluations among them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tracestone.schema import sqlfiles
@@ -27,13 +27,20 @@ class LogStore:
         """Hands over length-delimited `ingest.logs.v1.Logs` messages of a batch, all or part of it. Safe to repeat."""
         await self._table.insert(payload, batch)
 
-    async def of_span(self, trace_id: str, span_id: str, limit: int) -> list[LogEvent]:
-        """The first log records of a span, of whatever experiment, in order of time; long bodies are cut."""
+    async def of_span(
+        self, trace_id: str, span_id: str, limit: int, experiments: Collection[int] | None = None
+    ) -> list[LogEvent]:
+        """The first log records of a span, in order of time; long bodies are cut.
+
+        They may be of other experiments than the span; only `experiments` count if these are given.
+        """
         parameters = {
             "trace_id": trace_id.lower(),
             "span_id": span_id.lower(),
             "limit": limit,
             "characters": MAX_BODY_CHARACTERS,
+            "bound": experiments is not None,
+            "experiments": sorted(experiments or ()),
         }
         return [_event(row) for row in await self._columnar.query(_QUERIES["of_span"], parameters)]
 
@@ -83,6 +90,7 @@ def _evaluation(row: Row) -> EvaluationEvent:
     return EvaluationEvent(
         log_id=row["log_id"],
         experiment_id=row["experiment_id"],
+        sender_bound=row["sender_bound"],
         time_ns=row["time_ns"],
         trace_id=row["trace_id"],
         span_id=row["span_id"],

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tracestone/protos/ingest/v1/logs.proto\x12 tracestone.protos.ingest.logs.v1\"|\n\x04Logs\x12\x45\n\rresource_logs\x18\x01 \x03(\x0b\x32..tracestone.protos.ingest.logs.v1.ResourceLogs\x12\x17\n\x0e\x65xperiment_ids\x18\xe8\x07 \x03(\r\x12\x14\n\x0breceived_at\x18\xe9\x07 \x01(\x06\"\xa1\x01\n\x0cResourceLogs\x12<\n\x08resource\x18\x01 \x01(\x0b\x32*.tracestone.protos.ingest.logs.v1.Resource\x12?\n\nscope_logs\x18\x02 \x03(\x0b\x32+.tracestone.protos.ingest.logs.v1.ScopeLogs\x12\x12\n\nschema_url\x18\x03 \x01(\t\"l\n\x08Resource\x12>\n\nattributes\x18\x01 \x03(\x0b\x32*.tracestone.protos.ingest.logs.v1.KeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x02 \x01(\r\"\x99\x01\n\tScopeLogs\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\'.tracestone.protos.ingest.logs.v1.Scope\x12@\n\x0blog_records\x18\x02 \x03(\x0b\x32+.tracestone.protos.ingest.logs.v1.LogRecord\x12\x12\n\nschema_url\x18\x03 \x01(\t\"\x8c\x01\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x42\n\nattributes\x18\x03 \x03(\x0b\x32..tracestone.protos.ingest.logs.v1.FlatKeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x04 \x01(\r\"\xd7\x02\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x17\n\x0fseverity_number\x18\x02 \x01(\x05\x12\x15\n\rseverity_text\x18\x03 \x01(\t\x12\x39\n\x04\x62ody\x18\x05 \x01(\x0b\x32+.tracestone.protos.ingest.logs.v1.FlatValue\x12>\n\nattributes\x18\x06 \x03(\x0b\x32*.tracestone.protos.ingest.logs.v1.KeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x07 \x01(\r\x12\r\n\x05\x66lags\x18\x08 \x01(\x07\x12\x10\n\x08trace_id\x18\t \x01(\x0c\x12\x0f\n\x07span_id\x18\n \x01(\x0c\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\x12\x12\n\nevent_name\x18\x0c \x01(\t\"R\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.tracestone.protos.ingest.logs.v1.AnyValue\"$\n\x06Nested\x12\x1a\n\x07refused\x18\xff\xff\xff\xff\x01 \x01(\x08\x42\x05\xaa\x01\x02\x08\x03\"\xa2\x02\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x43\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32,.tracestone.protos.ingest.logs.v1.ArrayValueH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x12\x14\n\njson_value\x18\x64 \x01(\tH\x00\x42\x07\n\x05value\"W\n\x0c\x46latKeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12:\n\x05value\x18\x02 \x01(\x0b\x32+.tracestone.protos.ingest.logs.v1.FlatValue\"\x9f\x02\n\tFlatValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12?\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x12\x14\n\njson_value\x18\x64 \x01(\tH\x00\x42\x07\n\x05value\"F\n\nArrayValue\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.tracestone.protos.ingest.logs.v1.Scalar\"\x86\x02\n\x06Scalar\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12?\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05valueB\x05\x92\x03\x02\x08\x02\x62\x08\x65\x64itionsp\xe8\x07')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tracestone/protos/ingest/v1/logs.proto\x12 tracestone.protos.ingest.logs.v1\"\x93\x01\n\x04Logs\x12\x45\n\rresource_logs\x18\x01 \x03(\x0b\x32..tracestone.protos.ingest.logs.v1.ResourceLogs\x12\x17\n\x0e\x65xperiment_ids\x18\xe8\x07 \x03(\r\x12\x14\n\x0breceived_at\x18\xe9\x07 \x01(\x06\x12\x15\n\x0csender_bound\x18\xea\x07 \x01(\x08\"\xa1\x01\n\x0cResourceLogs\x12<\n\x08resource\x18\x01 \x01(\x0b\x32*.tracestone.protos.ingest.logs.v1.Resource\x12?\n\nscope_logs\x18\x02 \x03(\x0b\x32+.tracestone.protos.ingest.logs.v1.ScopeLogs\x12\x12\n\nschema_url\x18\x03 \x01(\t\"l\n\x08Resource\x12>\n\nattributes\x18\x01 \x03(\x0b\x32*.tracestone.protos.ingest.logs.v1.KeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x02 \x01(\r\"\x99\x01\n\tScopeLogs\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\'.tracestone.protos.ingest.logs.v1.Scope\x12@\n\x0blog_records\x18\x02 \x03(\x0b\x32+.tracestone.protos.ingest.logs.v1.LogRecord\x12\x12\n\nschema_url\x18\x03 \x01(\t\"\x8c\x01\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x42\n\nattributes\x18\x03 \x03(\x0b\x32..tracestone.protos.ingest.logs.v1.FlatKeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x04 \x01(\r\"\xd7\x02\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x17\n\x0fseverity_number\x18\x02 \x01(\x05\x12\x15\n\rseverity_text\x18\x03 \x01(\t\x12\x39\n\x04\x62ody\x18\x05 \x01(\x0b\x32+.tracestone.protos.ingest.logs.v1.FlatValue\x12>\n\nattributes\x18\x06 \x03(\x0b\x32*.tracestone.protos.ingest.logs.v1.KeyValue\x12 \n\x18\x64ropped_attributes_count\x18\x07 \x01(\r\x12\r\n\x05\x66lags\x18\x08 \x01(\x07\x12\x10\n\x08trace_id\x18\t \x01(\x0c\x12\x0f\n\x07span_id\x18\n \x01(\x0c\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\x12\x12\n\nevent_name\x18\x0c \x01(\t\"R\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.tracestone.protos.ingest.logs.v1.AnyValue\"$\n\x06Nested\x12\x1a\n\x07refused\x18\xff\xff\xff\xff\x01 \x01(\x08\x42\x05\xaa\x01\x02\x08\x03\"\xa2\x02\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x43\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32,.tracestone.protos.ingest.logs.v1.ArrayValueH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x12\x14\n\njson_value\x18\x64 \x01(\tH\x00\x42\x07\n\x05value\"W\n\x0c\x46latKeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12:\n\x05value\x18\x02 \x01(\x0b\x32+.tracestone.protos.ingest.logs.v1.FlatValue\"\x9f\x02\n\tFlatValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12?\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x12\x14\n\njson_value\x18\x64 \x01(\tH\x00\x42\x07\n\x05value\"F\n\nArrayValue\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.tracestone.protos.ingest.logs.v1.Scalar\"\x86\x02\n\x06Scalar\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12?\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12@\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32(.tracestone.protos.ingest.logs.v1.NestedH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05valueB\x05\x92\x03\x02\x08\x02\x62\x08\x65\x64itionsp\xe8\x07')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\222\003\002\010\002'
   _globals['_NESTED'].fields_by_name['refused']._loaded_options = None
   _globals['_NESTED'].fields_by_name['refused']._serialized_options = b'\252\001\002\010\003'
-  _globals['_LOGS']._serialized_start=76
-  _globals['_LOGS']._serialized_end=200
-  _globals['_RESOURCELOGS']._serialized_start=203
-  _globals['_RESOURCELOGS']._serialized_end=364
-  _globals['_RESOURCE']._serialized_start=366
-  _globals['_RESOURCE']._serialized_end=474
-  _globals['_SCOPELOGS']._serialized_start=477
-  _globals['_SCOPELOGS']._serialized_end=630
-  _globals['_SCOPE']._serialized_start=633
-  _globals['_SCOPE']._serialized_end=773
-  _globals['_LOGRECORD']._serialized_start=776
-  _globals['_LOGRECORD']._serialized_end=1119
-  _globals['_KEYVALUE']._serialized_start=1121
-  _globals['_KEYVALUE']._serialized_end=1203
-  _globals['_NESTED']._serialized_start=1205
-  _globals['_NESTED']._serialized_end=1241
-  _globals['_ANYVALUE']._serialized_start=1244
-  _globals['_ANYVALUE']._serialized_end=1534
-  _globals['_FLATKEYVALUE']._serialized_start=1536
-  _globals['_FLATKEYVALUE']._serialized_end=1623
-  _globals['_FLATVALUE']._serialized_start=1626
-  _globals['_FLATVALUE']._serialized_end=1913
-  _globals['_ARRAYVALUE']._serialized_start=1915
-  _globals['_ARRAYVALUE']._serialized_end=1985
-  _globals['_SCALAR']._serialized_start=1988
-  _globals['_SCALAR']._serialized_end=2250
+  _globals['_LOGS']._serialized_start=77
+  _globals['_LOGS']._serialized_end=224
+  _globals['_RESOURCELOGS']._serialized_start=227
+  _globals['_RESOURCELOGS']._serialized_end=388
+  _globals['_RESOURCE']._serialized_start=390
+  _globals['_RESOURCE']._serialized_end=498
+  _globals['_SCOPELOGS']._serialized_start=501
+  _globals['_SCOPELOGS']._serialized_end=654
+  _globals['_SCOPE']._serialized_start=657
+  _globals['_SCOPE']._serialized_end=797
+  _globals['_LOGRECORD']._serialized_start=800
+  _globals['_LOGRECORD']._serialized_end=1143
+  _globals['_KEYVALUE']._serialized_start=1145
+  _globals['_KEYVALUE']._serialized_end=1227
+  _globals['_NESTED']._serialized_start=1229
+  _globals['_NESTED']._serialized_end=1265
+  _globals['_ANYVALUE']._serialized_start=1268
+  _globals['_ANYVALUE']._serialized_end=1558
+  _globals['_FLATKEYVALUE']._serialized_start=1560
+  _globals['_FLATKEYVALUE']._serialized_end=1647
+  _globals['_FLATVALUE']._serialized_start=1650
+  _globals['_FLATVALUE']._serialized_end=1937
+  _globals['_ARRAYVALUE']._serialized_start=1939
+  _globals['_ARRAYVALUE']._serialized_end=2009
+  _globals['_SCALAR']._serialized_start=2012
+  _globals['_SCALAR']._serialized_end=2274
 # @@protoc_insertion_point(module_scope)

@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Logs(_message.Message):
-    __slots__ = ("resource_logs", "experiment_ids", "received_at")
+    __slots__ = ("resource_logs", "experiment_ids", "received_at", "sender_bound")
     RESOURCE_LOGS_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_IDS_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    SENDER_BOUND_FIELD_NUMBER: _ClassVar[int]
     resource_logs: _containers.RepeatedCompositeFieldContainer[ResourceLogs]
     experiment_ids: _containers.RepeatedScalarFieldContainer[int]
     received_at: int
-    def __init__(self, resource_logs: _Optional[_Iterable[_Union[ResourceLogs, _Mapping]]] = ..., experiment_ids: _Optional[_Iterable[int]] = ..., received_at: _Optional[int] = ...) -> None: ...
+    sender_bound: bool
+    def __init__(self, resource_logs: _Optional[_Iterable[_Union[ResourceLogs, _Mapping]]] = ..., experiment_ids: _Optional[_Iterable[int]] = ..., received_at: _Optional[int] = ..., sender_bound: _Optional[bool] = ...) -> None: ...
 
 class ResourceLogs(_message.Message):
     __slots__ = ("resource", "scope_logs", "schema_url")

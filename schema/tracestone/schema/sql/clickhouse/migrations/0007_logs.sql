@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS otlp_logs_in (
             schema_url String)),
         schema_url String)),
     experiment_ids Array(UInt32),
-    received_at UInt64
+    received_at UInt64,
+    sender_bound Bool
 ) ENGINE = Null;
 
 -- Log records as stored; read through the view `logs`.
@@ -77,6 +78,8 @@ CREATE TABLE IF NOT EXISTS log_rows (
     attributes_json Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     attributes_bytes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     dropped_attributes_count UInt32 CODEC(ZSTD(1)),
+    -- the sender's key is bound to experiments, so what the record says is about no other
+    sender_bound Bool,
     received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
     INDEX times time TYPE minmax GRANULARITY 1,
     INDEX traces trace_id TYPE bloom_filter(0.01) GRANULARITY 1
@@ -89,6 +92,7 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_aft
 CREATE TABLE IF NOT EXISTS evaluation_notes (
     batch String CODEC(ZSTD(1)),
     experiment_id UInt32,
+    sender_bound Bool,
     log_id FixedString(16),
     time DateTime64(9, 'UTC'),
     trace_id String,
@@ -162,10 +166,11 @@ SELECT
         arrayFilter(pair -> pair.value.value IN ('array_value', 'json_value', 'no'), pairs)), 'Map(LowCardinality(String), String)') AS attributes_json,
     CAST(arrayMap(pair -> (pair.key, pair.value.bytes_value), arrayFilter(pair -> pair.value.value = 'bytes_value', pairs)), 'Map(LowCardinality(String), String)') AS attributes_bytes,
     record.dropped_attributes_count AS dropped_attributes_count,
+    sender_bound,
     fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at
 FROM (
     SELECT
-        received_ns, experiment_id, service_name, resource_attributes,
+        received_ns, sender_bound, experiment_id, service_name, resource_attributes,
         toLowCardinality(scope.scope.name) AS scope_name,
         toLowCardinality(scope.scope.version) AS scope_version,
         toLowCardinality(flat_json(scope.scope.attributes)) AS scope_attributes,
@@ -176,6 +181,7 @@ FROM (
     FROM (
         SELECT
             received_at AS received_ns,
+            sender_bound,
             experiment_id,
             toLowCardinality(resource.resource.attributes.value.string_value[indexOf(resource.resource.attributes.key, 'service.name')]) AS service_name,
             toLowCardinality(resource_json(resource.resource.attributes)) AS resource_attributes,
@@ -193,7 +199,7 @@ DROP VIEW IF EXISTS evaluation_notes_mv;
 -- The batch is named as in trace_touches_mv.
 CREATE MATERIALIZED VIEW IF NOT EXISTS evaluation_notes_mv TO evaluation_notes AS
 SELECT
-    getSetting('log_comment') AS batch, experiment_id, log_id, time, trace_id, span_id, service_name, scope_name,
+    getSetting('log_comment') AS batch, experiment_id, sender_bound, log_id, time, trace_id, span_id, service_name, scope_name,
     attributes_string, attributes_int, attributes_float, attributes_bool, now('UTC') AS inserted_at
 FROM log_rows
 WHERE event_name = 'gen_ai.evaluation.result';

@@ -1,5 +1,5 @@
 -- name: of_span
--- The first log records of a span, in order of time.
+-- The first log records of a span, in order of time, of all experiments or of some.
 SELECT
     log_id, toUnixTimestamp64Nano(time) AS time_ns, event_name, severity_text,
     leftUTF8(body, {characters:UInt32}) AS body, body_type,
@@ -7,13 +7,14 @@ SELECT
     mapApply((key, value) -> (key, base64Encode(value)), attributes_bytes) AS attributes_bytes
 FROM logs
 WHERE trace_id = {trace_id:String} AND span_id = {span_id:String}
+  AND (NOT {bound:Bool} OR experiment_id IN {experiments:Array(UInt32)})
 ORDER BY time, log_id
 LIMIT {limit:UInt32}
 
 -- name: evaluations
 -- The evaluation events that a batch brought, each once, for one share of several.
 SELECT
-    lower(hex(log_id)) AS log_id, experiment_id, toUnixTimestamp64Nano(time) AS time_ns, trace_id, span_id,
+    lower(hex(log_id)) AS log_id, experiment_id, sender_bound, toUnixTimestamp64Nano(time) AS time_ns, trace_id, span_id,
     service_name, scope_name, attributes_string, attributes_int, attributes_float, attributes_bool
 FROM evaluation_notes
 WHERE batch = {batch:String} AND sipHash64(evaluation_notes.log_id) % {shares:UInt32} = {share:UInt32}
