@@ -16,6 +16,7 @@ fills, so that the log takes all there is; then nothing is counted in the store.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -252,6 +253,15 @@ def wait_ready(process: subprocess.Popen[str]) -> None:
     raise RuntimeError("tracestone did not start")
 
 
+def on_disk(folder: Path) -> int:
+    """Bytes of all files; merges take some away while they are counted."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One run; figures by name."""
     ports = free_ports()
@@ -305,7 +315,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         rows = int(sql.ask(f"SELECT count() FROM spans WHERE {where}")[0][0])
         watching.cancel()
         spent_children = [cpu_total(each) - begun for each, begun in zip(children, children_before, strict=True)]
-        disk = sum(path.stat().st_size for path in (folder / "clickhouse").rglob("*") if path.is_file())
+        disk = on_disk(folder / "clickhouse")
         receiver = threads.get("main", 0.0) + sum(
             seconds for name, seconds in threads.items() if name.startswith(("grpc", "event_engine", "wal", "iou"))
         )
