@@ -105,13 +105,18 @@ async def test_every_kind_of_value(send: Send, receiver: Running, trace: int) ->
     )
     assert raw == [{"some": "00FF80", "empty": 1}]
     assert row["attributes"].keys() == values.keys()
-    assert {key: row["attributes"][key] for key in ("max", "zero", "no", "bytes", "no bytes", "null")} == {
+    shown = ("max", "zero", "no", "bytes", "no bytes", "null", "zero float", "tiny", "nan", "-inf")
+    assert {key: row["attributes"][key] for key in shown} == {
         "max": str(2**63 - 1),
         "zero": "0",
         "no": "false",
         "bytes": "AP+A",
         "no bytes": "",
         "null": "null",
+        "zero float": "0",
+        "tiny": "5e-324",
+        "nan": "nan",
+        "-inf": "-inf",
     }
 
 

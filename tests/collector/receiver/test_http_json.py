@@ -219,3 +219,18 @@ async def test_metrics(http: httpx.AsyncClient, receiver: Running, trace: int) -
     assert (histogram_row["count"], histogram_row["sum"], histogram_row["max"]) == (3, 0.0, 7.0)
     assert (histogram_row["min"], histogram_row["temporality"]) == (None, "DELTA")
     assert (histogram_row["bucket_counts"], histogram_row["bucket_bounds"]) == ([1, 2], [0.5])
+
+
+async def test_an_answer_is_short_whatever_the_request(http: httpx.AsyncClient, trace: int) -> None:
+    long = "x" * 100_000
+    answers = [
+        await http.post(
+            "/v1/traces", json=_request(_span(trace, 1, traceId=long), _span(trace, 2, name=long, spanId=""))
+        ),
+        await http.post("/v1/traces", json=_request(_span(trace, 1, startTimeUnixNano=long))),
+        await http.post("/v1/traces", json=_request(_span(trace, 1)), headers={"x-mlflow-experiment-id": "9" * 9000}),
+        await http.post("/v1/traces", json={}, headers={"content-encoding": "z" * 9000}),
+        await http.post("/v1/" + "traces" * 1000, json={}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 400, 404]
+    assert all(20 < len(answer.content) < 1000 for answer in answers)
