@@ -1,8 +1,10 @@
 """One HTTP port and clients that mean it ill: whoever sends requests is served, and what is held is bounded."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from support.certificates import Authority
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.http_server import HttpServer
 
@@ -180,6 +183,22 @@ async def test_connections_with_a_request_in_work_keep_their_place(server: HttpS
         for each in served:
             assert (await _rest(each)).endswith(b"waited")
     await _served(server)
+
+
+async def test_a_handshake_has_a_time(tmp_path: Path) -> None:
+    chain, key = Authority("test").issue().write(tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    app = Starlette(routes=[Route("/quick", _quick)])
+    server = HttpServer(app, host="127.0.0.1", port=0, name="test", limits=LIMITS, tls=context)
+    await server.start()
+    try:
+        async with _connections(server, 1) as (pair,):
+            assert await _rest(pair, 3) == b""
+        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{server.port}", verify=False) as client:
+            assert (await client.get("/quick")).text == "done"
+    finally:
+        await server.stop()
 
 
 async def test_requests_sent_ahead_are_answered_in_order(server: HttpServer) -> None:

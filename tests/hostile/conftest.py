@@ -1,7 +1,10 @@
 """`tracestone up` with honest senders, for a whole module."""
 
 import resource
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,11 +20,14 @@ def settings() -> dict[str, object]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def up(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, object]) -> AsyncIterator[Watched]:
+async def up(settings: dict[str, object]) -> AsyncIterator[Watched]:
     """A running Tracestone, watched."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    program = Program(tmp_path_factory.mktemp("hostile") / "data", **settings)
+    # Not under pytest's own folder: another pytest starting up closes that one to other users (see tests/conftest.py).
+    folder = Path(tempfile.mkdtemp(prefix="tracestone-hostile-"))
+    folder.chmod(0o755)
+    program = Program(folder / "data", **settings)
     try:
         await program.start()
         async with watched(program) as running:
@@ -30,3 +36,4 @@ async def up(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, objec
     finally:
         await program.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        shutil.rmtree(folder, ignore_errors=True)

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -51,7 +52,8 @@ class HttpServer:
                 h11_max_incomplete_event_size=limits.max_header_bytes,
                 backlog=1024,
                 ssl_context_factory=None if tls is None else lambda config, default: tls,
-            )
+            ),
+            limits.max_header_seconds,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -91,6 +93,24 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, handshake_seconds: float) -> None:
+        super().__init__(config)
+        self._handshake_seconds = handshake_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens as uvicorn does, and gives TLS's handshake a time of ours."""
+        loop = asyncio.get_running_loop()
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = functools.partial(made, config=self.config, server_state=self.server_state, app_state={})
+        seconds = None if self.config.ssl is None else self._handshake_seconds
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=each, ssl=self.config.ssl, ssl_handshake_timeout=seconds, backlog=self.config.backlog
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals belong to the command line."""
