@@ -146,6 +146,46 @@ async def test_while_postgres_is_away(
             await gate.check(token)
 
 
+@pytest.mark.parametrize("auth", ["auto", "on"])
+async def test_a_receiver_process_that_starts_while_postgres_is_away(
+    pool: Pool, postgres_url: str, auth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not know yet who is good, nor whether keys are demanded at all: everybody is told to come again."""
+    token = await new_key(pool, "ingest")
+    closed = await open_pool(postgres_url)
+    await closed.close()
+    store = KeyStore(closed)
+    gate = Gate(Settings(auth=auth, host="0.0.0.0"), store)
+    await gate.start(must_know=False)
+    try:
+        for given in (token, "", "nonsense", keys.new_token()[1]):
+            with pytest.raises(Unavailable):
+                await gate.check(given)
+        monkeypatch.setattr(store, "_pool", pool)
+        assert (await gate.check(token)).scopes == {"ingest"}
+        with pytest.raises(Unauthenticated):
+            await gate.check("")
+    finally:
+        await gate.stop()
+
+
+async def test_a_receiver_process_without_keys_serves_when_it_knows_that_there_are_none(
+    pool: Pool, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = await open_pool(postgres_url)
+    await closed.close()
+    store = KeyStore(closed)
+    gate = Gate(Settings(), store)
+    await gate.start(must_know=False)
+    try:
+        with pytest.raises(Unavailable):
+            await gate.check("")
+        monkeypatch.setattr(store, "_pool", pool)
+        assert await gate.check("") == keys.ANYBODY
+    finally:
+        await gate.stop()
+
+
 async def test_last_use_is_noted(pool: Pool) -> None:
     token = await new_key(pool, "ingest")
     before = clock.now_ms()

@@ -225,6 +225,52 @@ async def test_a_bound_key(guarded: Guarded, team: dict[str, int], trace: int, t
     assert len(await guarded.pool.fetch("SELECT FROM experiments")) == count  # no name made one
 
 
+@pytest.mark.parametrize(
+    ("signal", "resources", "scopes", "items", "item", "rejected"),
+    [
+        ("logs", "resourceLogs", "scopeLogs", "logRecords", {"body": {"stringValue": "x"}}, "rejectedLogRecords"),
+        (
+            "metrics",
+            "resourceMetrics",
+            "scopeMetrics",
+            "metrics",
+            {"name": "m", "gauge": {"dataPoints": [{"asInt": "1"}, {"asInt": "2"}]}},
+            "rejectedDataPoints",
+        ),
+    ],
+)
+async def test_a_bound_key_and_other_signals(
+    guarded: Guarded,
+    team: dict[str, int],
+    signal: str,
+    resources: str,
+    scopes: str,
+    items: str,
+    item: dict[str, Any],
+    rejected: str,
+) -> None:
+    headers = bearer(await new_key(guarded.pool, "ingest", experiments=[team["red"]]))
+
+    def body(*services: str) -> dict[str, Any]:
+        return {
+            resources: [
+                {
+                    "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+                    scopes: [{items: [item]}],
+                }
+                for service in services
+            ]
+        }
+
+    url = guarded.running.traces_url.replace("traces", signal)
+    async with httpx.AsyncClient(headers=headers) as http:
+        both = await http.post(url, json=body("blue", "red"))
+        foreign = await http.post(url, json=body("blue"))
+    weight = "2" if signal == "metrics" else "1"
+    assert (both.status_code, both.json()["partialSuccess"][rejected]) == (200, weight)
+    assert (foreign.status_code, foreign.json()["code"]) == (403, 7)
+
+
 async def test_a_key_for_one_experiment_takes_what_names_none(
     guarded: Guarded, team: dict[str, int], trace: int
 ) -> None:
