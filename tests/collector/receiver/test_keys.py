@@ -166,13 +166,14 @@ async def test_grpc_answers_before_the_message_comes(guarded: Guarded) -> None:
 
 async def test_a_stranger_s_bomb_is_not_decompressed(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
-    decompressed = encoding._decompressed
+    for name in ("decompress", "decompress_message"):
+        kept = getattr(encoding, name)
 
-    def watched(body: bytes, *rest: Any) -> bytes:
-        opened.append(len(body))
-        return decompressed(body, *rest)
+        async def watched(body: bytes, *rest: Any, kept: Any = kept) -> bytes:
+            opened.append(len(body))
+            return bytes(await kept(body, *rest))
 
-    monkeypatch.setattr(encoding, "_decompressed", watched)
+        monkeypatch.setattr(encoding, name, watched)
     bomb = gzip.compress(bytes(32 * 1024 * 1024))
     headers = {"content-encoding": "gzip"}
     for transport in ("http", "main"):
