@@ -1,11 +1,15 @@
 """Log records from a request to SQL: kept whole and typed, never refused for their ids, counted once."""
 
+import base64
 import json
+import math
 import secrets
 from typing import Any
 
 import grpc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
 from support.running import Running
@@ -40,6 +44,7 @@ async def _rows(receiver: Running, service: str) -> list[dict[str, Any]]:
         (True, "true", "bool"),
         (-(2**63), str(-(2**63)), "int"),
         (2.0, "2.0", "float"),
+        (1e15, "1000000000000000.0", "float"),
         (float("nan"), '"NaN"', "float"),
         (b"\x00\xff", "AP8=", "bytes"),
         ([], "[]", "json"),
@@ -203,3 +208,53 @@ async def test_logs_join_their_span_whichever_came_first(receiver: Running, serv
         [event.body for event in await receiver.collector.logs.of_span(f"{trace:032X}", f"{1:016x}", 10)]
     )
     assert found == json.dumps(['{"content":"before"}', '{"content":"after"}'])
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=20)
+_VALUES = st.recursive(
+    _SCALARS | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(_VALUES, min_size=30, max_size=40))
+async def test_any_value_comes_back_as_a_body_and_as_an_attribute(receiver: Running, values: list[Any]) -> None:
+    trace = secrets.randbits(120) + 1
+    records = [log(value, trace, at=START + number, attributes={"v": value}) for number, value in enumerate(values)]
+    assert await _send(receiver, logs_request(*records)) == ExportLogsServiceResponse()
+    rows = await receiver.rows("SELECT * FROM logs WHERE trace_id = {id:String} ORDER BY time", id=f"{trace:032x}")
+    assert len(rows) == len(values)
+    for value, row in zip(values, rows, strict=True):
+        assert _same(_body(row), value), (value, row["body"], row["body_type"])
+        assert _same(_attribute(row), value), (value, row)
+
+
+def _body(row: dict[str, Any]) -> Any:
+    if row["body_type"] == "":
+        return None
+    return row["body"] if row["body_type"] in ("string", "bytes") else json.loads(row["body"])
+
+
+def _attribute(row: dict[str, Any]) -> Any:
+    for kind in ("string", "int", "float", "bool"):
+        for value in row[f"attributes_{kind}"].values():
+            return value
+    for text in row["attributes_json"].values():
+        return json.loads(text)
+    return row["attributes"]["v"]
+
+
+def _same(found: Any, sent: Any) -> bool:
+    """Whether what was read is what was sent, as JSON can say it."""
+    if isinstance(sent, bytes):
+        return bool(found == base64.b64encode(sent).decode())
+    if isinstance(sent, float) and not math.isfinite(sent):
+        quoted = "NaN" if math.isnan(sent) else "Infinity" if sent > 0 else "-Infinity"
+        return found == quoted or (isinstance(found, float) and (found == sent or math.isnan(found)))
+    if isinstance(sent, list):
+        return len(found) == len(sent) and all(map(_same, found, sent))
+    if isinstance(sent, dict):
+        return found.keys() == sent.keys() and all(_same(found[key], sent[key]) for key in sent)
+    return bool(found == sent) and type(found) is type(sent)

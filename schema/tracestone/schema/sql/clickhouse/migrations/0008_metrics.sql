@@ -157,7 +157,8 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS metric_rows_mv TO metric_rows AS
 WITH
     (number -> multiIf(
         isNaN(number), '"NaN"', isInfinite(number), if(number > 0, '"Infinity"', '"-Infinity"'),
-        number = trunc(number) AND abs(number) < 1e15, concat(toString(number), '.0'), toString(number))) AS double_json,
+        -- without a point it would be read as an integer
+        match(toString(number), '[.e]'), toString(number), concat(toString(number), '.0'))) AS double_json,
     (item -> multiIf(
         item.value = 'string_value', toJSONString(item.string_value),
         item.value = 'int_value', toString(item.int_value),
