@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import socket
 import ssl
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from tracestone.collector import addresses
 from tracestone.collector.connections import Connections, HttpLimits
 from tracestone.schema.errors import StartRefused
 
@@ -87,7 +87,7 @@ class HttpServer:
             listener.bind((self._host, self.port))
         except OSError as error:
             listener.close()
-            why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror
+            why = addresses.reason(error)
             raise StartRefused(f"{self.name} cannot listen on {self._host}:{self.port}: {why}.") from error
         return listener
 

@@ -1,15 +1,14 @@
 """OTLP over gRPC. Bytes, metadata, reply; nothing that the HTTP transport lacks."""
 
 import asyncio
-import errno
 import logging
-import socket
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import grpc
 
+from tracestone.collector import addresses
 from tracestone.collector.auth.gate import Gate
 from tracestone.collector.receiver import encoding, status
 from tracestone.collector.receiver.budget import Held
@@ -56,7 +55,7 @@ class GrpcReceiver:
 
     async def start(self) -> None:
         """Binds and serves. Raises StartRefused when the address cannot be had."""
-        problem = "" if self._shared else await asyncio.to_thread(_problem, self._host, self.port)
+        problem = "" if self._shared else await asyncio.to_thread(addresses.problem, self._host, self.port)
         try:
             if not problem:
                 self.port = self._listen()
@@ -124,18 +123,6 @@ class GrpcReceiver:
 def _failure(exporter: Exporter, error: Exception) -> status.Failure:
     exporter.counts.refused(_TRANSPORT, exporter.signal.name, error)
     return status.failure(error)
-
-
-def _problem(host: str, port: int) -> str:
-    """Why nobody could listen there, "" when it seems possible; grpc itself tells only that it could not."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        return "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or "no such address"
-    return ""
 
 
 def _metadata(context: grpc.aio.ServicerContext[Any, Any], name: str) -> str | None:
