@@ -365,8 +365,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         process.wait(20)
 
 
-def main() -> None:
-    """Parses the command line, runs, prints."""
+def command_line() -> argparse.ArgumentParser:
+    """What can be asked of a run, with its defaults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--span-bytes", type=int, default=1000)
     parser.add_argument("--request-spans", type=int, default=512)
@@ -379,6 +379,12 @@ def main() -> None:
     parser.add_argument("--no-probe", action="store_true", help="do not measure freshness beside the load")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--option", action="append", default=[], help="passed on to tracestone up")
+    return parser
+
+
+def main() -> None:
+    """Parses the command line, runs, prints."""
+    parser = command_line()
     arguments = parser.parse_args()
     if arguments.transport == "json" and not arguments.receive_only:
         parser.error("JSON is sent again and again with the same ids, so it can only be received: --receive-only")

@@ -5,7 +5,8 @@
 
 All are sent the requests of bench/payloads.py over gRPC, MLflow over HTTP because it has nothing else; each runs alone,
 on loopback, on an empty folder. CPU is that of the process under test (user and system, with its children), from the
-first request until everything is stored or passed on; for Tracestone the receiver's threads are also told apart.
+first request until everything is stored or passed on; for Tracestone the receiver's threads are also told apart, and
+its receiver is run alone too, while nothing is loaded into ClickHouse.
 
 - Tracestone is `tracestone up`: acknowledged on disk, stored, traces computed, queryable.
 - The Collector takes OTLP, batches it and sends it over HTTP to a sink that throws it away: uncompressed, with gzip
@@ -178,20 +179,22 @@ async def serving(command: list[Any], url: str, log: Path, **environment: str) -
 
 
 async def tracestone(arguments: argparse.Namespace, shape: Template, folder: Path) -> list[Figures]:
-    """`tracestone up`, by bench/ingest.py."""
-    own = argparse.Namespace(
-        **{
-            **vars(arguments),
-            **{"transport": "grpc", "rate": 0, "connections": 1, "receive_only": False},
-            **{"no_probe": True, "option": [], "json": False},
-        }
-    )
-    found = await ingest.measure(own, folder / "tracestone")
-    if found["lost"] or found["doubled"]:
-        raise RuntimeError(f"lost {found['lost']}, doubled {found['doubled']}")
-    receiver, store = found["receiver CPU us/span"], found["store CPU us/span"]
-    rates = found["spans/s acknowledged"], found["spans/s until queryable"]
-    return [Figures("Tracestone", "", *rates, receiver + store, "log on disk, ClickHouse", receiver)]
+    """`tracestone up`, by bench/ingest.py: the whole way to rows, then the receiver alone while nothing is loaded."""
+    same = ("span_bytes", "request_spans", "seconds", "senders")
+    options = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in same]
+    whole = await ingest.measure(ingest.command_line().parse_args([*options, "--no-probe"]), folder / "tracestone")
+    if whole["lost"] or whole["doubled"]:
+        raise RuntimeError(f"lost {whole['lost']}, doubled {whole['doubled']}")
+    alone = await ingest.measure(ingest.command_line().parse_args([*options, "--receive-only"]), folder / "receiver")
+    cpu = whole["receiver CPU us/span"] + whole["store CPU us/span"]
+    rates = whole["spans/s acknowledged"], whole["spans/s until queryable"]
+    return [
+        Figures("Tracestone", "", *rates, cpu, "log on disk, ClickHouse", whole["receiver CPU us/span"]),
+        Figures(
+            "Tracestone, receiver alone", "", alone["spans/s acknowledged"], None,
+            alone["receiver CPU us/span"], "log on disk",
+        ),
+    ]  # fmt: skip
 
 
 class Sink(asyncio.Protocol):
@@ -444,22 +447,17 @@ def report(found: list[Figures]) -> None:
         print(f"{each.name + ' ' + each.version:30} {each.acknowledged:14,.0f} {stored} {each.cpu:12,.1f}  {each.kept}")
         if each.receiver_cpu is not None:
             print(f"{'  its receiver':30} {'':14} {'':10} {each.receiver_cpu:12,.1f}  log on disk")
-    ours = next((each for each in found if each.receiver_cpu is not None), None)
-    if ours is None:
+    if len(found) < 2 or found[0].receiver_cpu is None:
         return
+    ours, alone, *peers = found
     print()
-    for each in found:
-        if each is ours:
-            continue
+    for each in peers:
         if each.stored is None:
-            assert ours.receiver_cpu is not None
-            print(f"{each.name}: {each.cpu / ours.receiver_cpu:.1f} times the CPU a span of Tracestone's receiver")
+            print(f"{each.name}: {each.cpu / alone.cpu:.1f} times the CPU a span of Tracestone's receiver alone")
         else:
             assert ours.stored is not None
             rate, share = ours.stored / max(each.stored, 1e-9), each.cpu / ours.cpu
-            print(
-                f"{each.name}: Tracestone stores {rate:,.0f} times as many spans a second, at 1/{share:,.0f} of the CPU"
-            )
+            print(f"{each.name}: Tracestone stores {rate:,.0f} times the spans a second, at 1/{share:,.0f} of the CPU")
 
 
 def main() -> None:
