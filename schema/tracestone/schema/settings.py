@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         1800, ge=1, description="Age at which a gRPC connection is ended once its calls are, so that clients spread."
     )
     max_request_groups: int = Field(10_000, ge=1, description="Resources, and scopes, that one OTLP request may hold.")
+    max_json_values: int = Field(
+        4_000_000,
+        ge=1000,
+        description="Objects, lists and members that the JSON of one OTLP request may hold.",
+    )
     max_request_spans: int = Field(
         200_000, ge=1, description="Spans, log records or data points that one OTLP request may hold."
     )

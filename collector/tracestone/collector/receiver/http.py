@@ -14,7 +14,7 @@ from tracestone.collector.receiver.answers import JSON
 from tracestone.collector.receiver.budget import Held
 from tracestone.collector.receiver.export import Accepted, Exporter
 from tracestone.collector.receiver.grpc import EXPERIMENT_HEADER
-from tracestone.collector.receiver.otlp_json.convert import Converted, Form
+from tracestone.collector.receiver.otlp_json.convert import MAX_VALUES, Converted, Form
 from tracestone.schema.errors import TracestoneError
 
 logger = logging.getLogger(__name__)
@@ -24,18 +24,22 @@ _TRANSPORT = "http"
 _METHODS = ["POST", "GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Below this, converting JSON on the event loop is cheaper than a thread.
 _INLINE_BYTES = 128 * 1024
-# Above this, what JSON becomes may be large, so bodies wait for each other.
-_LARGE_BYTES = 4 * 1024 * 1024
+# Above this, what JSON becomes may be large, so bodies wait for each other; the others may be as many as this.
+_LARGE_BYTES = 1024 * 1024
+_THREADS = 2
 
 
 class HttpReceiver:
     """The handlers of `POST /v1/<signal>`; mounted on the OTLP port and on the API's, where MLflow's client sends."""
 
-    def __init__(self, exporters: Iterable[Exporter], *, max_request_bytes: int) -> None:
+    def __init__(
+        self, exporters: Iterable[Exporter], *, max_request_bytes: int, max_json_values: int = MAX_VALUES
+    ) -> None:
         self._exporters = tuple(exporters)
         self._limit = max_request_bytes
-        self._forms = {exporter.signal: Form(exporter.signal.request) for exporter in self._exporters}
+        self._forms = {each.signal: Form(each.signal.request, max_json_values) for each in self._exporters}
         self._large = asyncio.Semaphore(1)
+        self._others = asyncio.Semaphore(_THREADS)
 
     def routes(self) -> list[Route]:
         """The OTLP paths."""
@@ -81,9 +85,7 @@ class HttpReceiver:
     async def _converted(self, form: Form, body: bytes) -> Converted:
         if len(body) <= _INLINE_BYTES:
             return form.to_protobuf(body)
-        if len(body) <= _LARGE_BYTES:
-            return await asyncio.to_thread(form.to_protobuf, body)
-        async with self._large:
+        async with self._others if len(body) <= _LARGE_BYTES else self._large:
             return await asyncio.to_thread(form.to_protobuf, body)
 
     async def _body(self, exporter: Exporter, request: Request, held: Held) -> bytes:

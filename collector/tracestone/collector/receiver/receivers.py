@@ -66,7 +66,7 @@ def receivers(
     return Receivers(
         exporters,
         writers,
-        HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes),
+        HttpReceiver(exporters, max_request_bytes=settings.max_request_bytes, max_json_values=settings.max_json_values),
         GrpcReceiver(
             exporters,
             gate=gate,

@@ -44,17 +44,19 @@ class Converted:
 class Form:
     """The JSON form of one of OTLP's requests."""
 
-    def __init__(self, request: type[Message]) -> None:
+    def __init__(self, request: type[Message], max_values: int = MAX_VALUES) -> None:
         descriptor = cast(Descriptor, request.DESCRIPTOR)
         self._name = descriptor.name
+        self._max_values = max_values
         self._shape = shape(descriptor)
         self._decoder = msgspec.json.Decoder(self._shape)
         self._write = message_writer(descriptor)
 
     def to_protobuf(self, body: bytes) -> Converted:
         """Raises Invalid, which names the place, when it is no such request; TooLarge over a limit."""
-        if len(body) > MAX_VALUES and sum(map(body.count, (b"{", b"[", b","))) > MAX_VALUES:
-            raise TooLarge(f"The JSON has more than {MAX_VALUES} values; send it in smaller parts.")
+        most = self._max_values
+        if len(body) > most and sum(map(body.count, (b"{", b"[", b","))) > most:
+            raise TooLarge(f"The JSON has more than {most} values; send it in smaller parts.")
         if not body:
             return Converted(b"", 0, "")
         out = Parts()
