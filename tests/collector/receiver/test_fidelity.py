@@ -246,3 +246,22 @@ async def test_unknown_fields_everywhere(receiver: Running, trace: int) -> None:
         assert await export(delimited(1, delimited(1, new) + scope + new) + new) == b""
     row = await _row(receiver, trace)
     assert (row["attributes"], row["events"][0]["name"], row["scope_name"]) == ({"k": "v"}, "e", "lib")
+
+
+async def test_a_span_sent_when_it_begins_and_again_when_it_has_ended(
+    send: Send, receiver: Running, trace: int
+) -> None:
+    """As MLflow's client does: the first time without an end. The later version is the one that counts."""
+    span = otlp_span(trace, 1, start_ns=START, name="begun")
+    ended = otlp_span(trace, 1, start_ns=START, name="ended", attributes={"gen_ai.usage.input_tokens": 7})
+    span.end_time_unix_nano = 0
+    await send(export_request(span))
+    row = await _row(receiver, trace)
+    assert (row["name"], row["duration_ns"], row["input_tokens"]) == ("begun", 0, None)
+    await send(export_request(ended))
+    row = await _row(receiver, trace)
+    assert (row["name"], row["duration_ns"], row["input_tokens"]) == ("ended", 100 * MS, 7)
+    (whole,) = await receiver.rows(
+        "SELECT span_count, input_tokens, duration_ns FROM traces WHERE trace_id = {id:String}", id=f"{trace:032x}"
+    )
+    assert whole == {"span_count": 1, "input_tokens": 7, "duration_ns": 100 * MS}
