@@ -25,7 +25,7 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.stores.assessments import AssessmentStore
 
-KILLS = 5
+KILLS = 3
 PER_REQUEST = 20
 METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 MARK = "the store refuses this"
