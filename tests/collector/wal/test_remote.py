@@ -223,6 +223,21 @@ async def test_what_was_reported_and_is_damaged_now_is_set_aside_and_not_cut(hal
     await halves.close()
 
 
+async def test_the_positions_of_a_segment_that_somebody_removed_are_not_used_again(halves: Halves) -> None:
+    await halves.writer.append(bytes(2000))
+    halves.hear()
+    lost_end = halves.half.ledger.synced
+    (path,) = (path for path in halves.disk.paths() if path.suffix == ".wal")
+    halves.disk.remove(path)
+    await halves.kill()
+    assert await halves.writer.append(b"after it") > lost_end
+    halves.hear()
+    assert await drain(halves.half) == [b"after it"]
+    assert halves.half.stats().quarantined == 0
+    assert halves.half.stats().missing_bytes >= 2000
+    await halves.close()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_any_order_of_events_keeps_what_was_acknowledged(seed: int) -> None:
     """Appends, reports, reads, kills with and without a torn frame, restarts of the reader's side."""

@@ -82,9 +82,9 @@ class HalfLog:
         """Where the next writer goes on. Only while there is none."""
         self.ledger.words.reset(self.ledger.synced)
         state = self._cursor.state
-        return Beginning(
-            state.log_id, state.floor, self.ledger.previous_end, self.ledger.synced, self.ledger.disk_bytes
-        )
+        # A segment that somebody removed is in no file, and its positions must not be used again all the same.
+        first = max(state.floor, self.ledger.synced)
+        return Beginning(state.log_id, first, self.ledger.previous_end, self.ledger.synced, self.ledger.disk_bytes)
 
     async def writer_ended(self) -> None:
         """Take over what a writer left that has ended in whatever way, after its last report was heard.
