@@ -220,6 +220,26 @@ async def test_all_whole_records_of_a_damaged_segment_are_sent_again(
     assert list(segment.parent.glob("quarantine/*")) == []
 
 
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+async def test_a_letter_that_cannot_be_read_says_so_and_does_not_hold_up_the_others(
+    pool: Pool, picky: PickyColumnar, tmp_path: Path, terminal: Terminal, harm: str
+) -> None:
+    picky.refuses_insert = lambda payload: 70
+    async with running(pool, picky, tmp_path) as here:
+        account = await _sent(here, next(requests(6)))
+        (good,) = await terminal.some_letters()
+        about = {"signal": "traces", "items": 3, "bytes": 7, "reasons": ["why"], "kept_at_ms": 5, "follow": None}
+        (tmp_path / "deadletter" / "harmed.json").write_text(json.dumps(about))
+        if harm == "damaged":
+            (tmp_path / "deadletter" / "harmed.pb").write_bytes(b"\xff\xff\xff")
+        picky.refuses_insert = lambda payload: None
+        first, second = await terminal.replay()
+        assert first.startswith("harmed: cannot be sent again: What it holds ")
+        assert second == f"{good['name']}: sent again"
+        await check_exact(Here(here), account)
+        assert [letter["name"] for letter in await terminal.letters()] == ["harmed"]
+
+
 async def test_dropping_needs_to_be_said_twice(tmp_path: Path, terminal: Terminal) -> None:
     folder = tmp_path / "deadletter"
     folder.mkdir()

@@ -90,13 +90,22 @@ class Replay:
             return 0
         records = self._box.records(letter)
         count = 0
-        while group := await asyncio.to_thread(_group, records):
+        while group := await asyncio.to_thread(_readable_group, records):
             results = await asyncio.gather(*(way.append(record) for record in group), return_exceptions=True)
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
             count += len(group)
         return count
+
+
+def _readable_group(records: Iterator[bytes]) -> list[bytes]:
+    try:
+        return _group(records)
+    except OSError as error:
+        raise Rejected(f"What it holds cannot be read: {error.strerror}.") from error
+    except (ValueError, IndexError) as error:
+        raise Rejected(f"What it holds is damaged: {error}.") from error
 
 
 def _group(records: Iterator[bytes]) -> list[bytes]:
