@@ -262,7 +262,10 @@ class Collector:
             )
             others = [logs.halves[signal.name] for logs in self._receiver_logs]
             turn = turns.of_spans if signal.name == "traces" else turns.of_others
-            pipeline = Pipeline(signal, log, others, destinations[signal.name], dead_letters, turn, settings)
+            others_max_bytes = self._receiver_settings.wal_max_bytes
+            pipeline = Pipeline(
+                signal, log, others, destinations[signal.name], dead_letters, turn, settings, others_max_bytes
+            )
             self._stack.push_async_callback(pipeline.stop)
             pipeline.start()
             self._pipelines.append(pipeline)

@@ -118,6 +118,24 @@ async def test_what_any_process_takes_is_stored_counted_and_bounded(here: Runnin
     assert (await here.rows("SELECT count() AS n FROM spans"))[0]["n"] == account.spans + extra + len(spans)
 
 
+async def test_a_backlog_is_measured_by_the_bound_of_the_log_that_it_is_in(
+    here: Running, closable: ClosedColumnar
+) -> None:
+    closable.closed = True
+    bounds = {pipeline.signal.name: pipeline.backlog().bound_bytes for pipeline in here.collector._pipelines}
+    assert sum(bounds.values()) == 16 * MIB
+    send, close = grpc_sender(Here(here))
+    stream = requests(4, text_bytes=20_000)
+    for _ in range(18):  # more than the main process's own log may hold, a third of what a receiver's may
+        await send(next(stream).data)
+    await close()
+    (traces,) = (each.backlog() for each in here.collector._pipelines if each.signal.name == "traces")
+    assert traces.disk_bytes > MIB
+    assert traces.full < 0.6
+    assert (await here.collector.health())["write_ahead_log"] == ""
+    closable.closed = False
+
+
 def _accepted(here: Running) -> float:
     return sum(_accepted_by_each(here))
 

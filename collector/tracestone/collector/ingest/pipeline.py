@@ -53,11 +53,14 @@ class Pipeline:
         dead_letters: DeadLetters,
         turn: Callable[[], AbstractAsyncContextManager[None]],
         settings: Settings,
+        others_max_bytes: int = 0,
     ) -> None:
+        """`others_max_bytes` bounds each of `others`, all its signals together, as `settings` do for `log`."""
         self.signal = signal
         self.log = log
         self._others = others
         self._bound = int(settings.wal_max_bytes * signal.log_share)
+        self._others_bound = int(others_max_bytes * signal.log_share)
         self.loader = Loader(
             signal,
             JoinedReader([log.reader, *(other.reader for other in others)]),
@@ -105,6 +108,7 @@ class Pipeline:
     def backlog(self) -> Backlog:
         """How far behind the loader is now; no I/O."""
         stats = self._stats()
+        bounds = [self._bound, *(self._others_bound for _ in self._others)]
         oldest = self.loader.oldest
         waiting = sum(each.waiting_bytes for each in stats)
         if not waiting:
@@ -116,8 +120,8 @@ class Pipeline:
             state=state,
             waiting_bytes=waiting,
             disk_bytes=sum(each.disk_bytes for each in stats),
-            bound_bytes=self._bound * len(stats),
-            full=max(each.disk_bytes for each in stats) / self._bound,
+            bound_bytes=sum(bounds),
+            full=max(each.disk_bytes / bound for each, bound in zip(stats, bounds, strict=True)),
             segments=sum(each.segments for each in stats),
             quarantined=sum(each.quarantined for each in stats),
             missing_bytes=sum(each.missing_bytes for each in stats),
