@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from support.faulty_columnar import ClosedColumnar, PickyColumnar
 from support.load import Account, Here, NotTaken, Request, Senders, check_exact, drained, grpc_sender, request, requests
 from support.running import Running, running
 from tracestone.collector.ingest import backoff, loader
+from tracestone.collector.wal import lanes
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.columnar import Columnar
@@ -70,9 +72,29 @@ async def test_a_closed_clickhouse_fills_the_log_and_nothing_is_lost(
         account = await senders.stop()
         await check_exact(Here(here), account)
         assert (await _health(here))[0] == 200
-        places = [int(batch.split("/")[1].split("-")[0]) for batch in closable.inserted]
+        places = _places(closable)
         # Two batches are inserted side by side, so each is at most one place away from the log's order.
         assert all(abs(sorted(places).index(place) - number) <= 1 for number, place in enumerate(places))
+
+
+async def test_what_comes_while_a_backlog_drains_is_stored_beside_it_and_counts_once(
+    pool: Pool, closable: ClosedColumnar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(pool, closable, tmp_path, batch_max_bytes=100_000, wal_segment_bytes=256 * 1024) as here:
+        closable.closed = True
+        senders = Senders(Here(here), text_bytes=4000)
+        await senders.start()
+        async with asyncio.timeout(30):
+            while here.collector.backlogs()["traces"]["waiting_bytes"] < 3 * MIB:
+                await asyncio.sleep(0.02)
+        monkeypatch.setattr(lanes, "BEHIND_SECONDS", -1.0)  # from now on, what waits counts as old
+        monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.0)
+        closable.closed = False
+        async with asyncio.timeout(30):  # until a batch was inserted before one that lies far in front of it
+            while not any(place > 2 * MIB + later for place, later in pairwise(_places(closable))):
+                await asyncio.sleep(0.02)
+        await check_exact(Here(here), await senders.stop())
+        assert here.collector.backlogs()["traces"]["waiting_bytes"] == 0
 
 
 async def test_a_refused_sender_is_told_when_to_come_back(pool: Pool, closable: ClosedColumnar, tmp_path: Path) -> None:
@@ -334,6 +356,11 @@ async def _until_refused(senders: Senders) -> None:
         while senders.account.failures < 20:
             await asyncio.sleep(0.05)
             senders.check()
+
+
+def _places(store: ClosedColumnar) -> list[int]:
+    """Where in the log the batches began that were inserted, in that order."""
+    return [int(batch.split("/")[1].split("-")[0]) for batch in store.inserted]
 
 
 async def _append(here: Running, *bodies: bytes) -> None:

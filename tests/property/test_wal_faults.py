@@ -7,7 +7,8 @@ are cut, removed or scrambled, the folder is away for a while, and the clock jum
 What must hold, whatever happens:
 
 - a start succeeds, or refuses in one sentence, and then succeeds once the disk works;
-- what is handed out was offered, byte for byte, and comes in order; one name of a batch never has two contents;
+- what is handed out was offered, byte for byte, and comes in order, what is read ahead apart; one name of a batch
+  never has two contents;
 - a record that was acknowledged is handed out, or stands whole in the quarantine, unless this test itself destroyed its
   frame; and if it destroyed it, the log says that something is missing, damaged or cut (where it can be known);
 - as soon as the disk works again, records are taken and handed out again.
@@ -27,6 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from support.disk import File, SimulatedDisk
 from support.wal import FOLDER, crash, opened, records, segments
+from tracestone.collector.wal import lanes
 from tracestone.collector.wal.frames import FRAME_OVERHEAD_BYTES, split_payload, varint
 from tracestone.collector.wal.log import Log
 from tracestone.collector.wal.reader import UNREADABLE_TRIES, Batch
@@ -56,8 +58,8 @@ class Frame:
 
 
 class FaultMachine(RuleBasedStateMachine):
-    @initialize()
-    def start(self) -> None:
+    @initialize(behind=st.booleans())
+    def start(self, behind: bool) -> None:
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.disk = SimulatedDisk()
         self.offered: list[bytes] = []
@@ -65,7 +67,8 @@ class FaultMachine(RuleBasedStateMachine):
         self.consumed: set[int] = set()
         self.destroyed: set[int] = set()
         self.unnoticeable: set[int] = set()
-        self.newest_given = -1  # in this pass over the log
+        self.newest_given = {True: -1, False: -1}  # in this pass over the log, ahead of the rest or not
+        self.given: set[int] = set()  # in this pass
         self.out: list[tuple[Batch, set[int]]] = []
         self.names: dict[tuple[str, int, int], bytes] = {}
         self.reported = False
@@ -74,6 +77,10 @@ class FaultMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         now = clock.now_ns
         self.patch.setattr(clock, "now_ns", lambda: now() + self.offset)
+        if behind:  # so that everything counts as old as soon as it is read
+            self.patch.setattr(lanes, "BEHIND_SECONDS", -1e12)
+            self.patch.setattr(lanes, "BEHIND_BATCHES", 0)
+            self.patch.setattr(lanes, "PATIENCE_SECONDS", 0.0)
         self.log: Log | None = None
         self.log = self._open()
 
@@ -303,11 +310,14 @@ class FaultMachine(RuleBasedStateMachine):
         name = (self.log.log_id, batch.first, batch.end)
         assert self.names.setdefault(name, batch.payload) == batch.payload
         numbers = set()
+        ahead = self.log.reader._ahead.has(batch.end)
         for record in records(batch):
             number = self._number(record)
-            assert number > self.newest_given, "out of order"
-            self.newest_given = number
+            assert number > self.newest_given[ahead], "out of order"
+            assert number not in self.given, "twice"
+            self.newest_given[ahead] = number
             numbers.add(number)
+        self.given |= numbers
         self.out.append((batch, numbers))
         return batch
 
@@ -353,7 +363,8 @@ class FaultMachine(RuleBasedStateMachine):
 
     def _new_pass(self) -> None:
         self.out.clear()
-        self.newest_given = -1
+        self.newest_given = {True: -1, False: -1}
+        self.given.clear()
 
 
 def _without_length(framed: bytes) -> bytes:

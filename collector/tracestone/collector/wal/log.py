@@ -220,7 +220,7 @@ def _beginning(cursor: Cursor, ledger: Ledger) -> Beginning:
 
 def _stats(ledger: Ledger, reader: Reader, recovered: Recovered, pending_bytes: int, writer_error: str) -> Stats:
     return Stats(
-        waiting_bytes=ledger.bytes_after(ledger.acknowledged) + pending_bytes,
+        waiting_bytes=ledger.bytes_after(ledger.acknowledged) - reader.ahead_bytes + pending_bytes,
         disk_bytes=ledger.disk_bytes,
         segments=len(ledger.segments),
         quarantined=reader.quarantined,

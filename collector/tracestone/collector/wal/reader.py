@@ -11,6 +11,11 @@ Damage found while reading (the disk changed what recovery had found intact) end
 aside once what is before is consumed, and reading goes on with the next one. The same holds for a frame that
 the disk fails to read UNREADABLE_TRIES times, and for a segment whose file somebody removed; what is lost
 with that one is counted in `missing_bytes`. When the whole folder is away, nothing is given up.
+
+**Behind.** When much waits and has waited long, say after an hour without the store, what arrives from then on need
+not wait for all of it: every second batch is one of what is new, until the old has caught up (see `lanes`). Batches
+come in order within the old and within the new; the cursor file knows of the old alone, so that after a crash what was
+new comes again, and replaces itself in the store.
 """
 
 import asyncio
@@ -26,6 +31,7 @@ from typing import TypeVar, TypeVarTuple
 from tracestone.collector.wal import frames, quarantine, scan
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES, Cursor
 from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.lanes import Ahead
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
 from tracestone.schema import clock
 from tracestone.schema.errors import StorageDown
@@ -67,6 +73,7 @@ class Reader:
         self._cursor = cursor
         self._log_id = cursor.state.log_id.hex()
         self._position = ledger.acknowledged
+        self._ahead = Ahead(ledger)
         self._repeat = list(cursor.state.batch_ends)  # of batches that were out when the last process ended
         self._open: list[Batch] = []
         self._descriptor: tuple[Segment, int] | None = None
@@ -87,7 +94,12 @@ class Reader:
     @property
     def oldest(self) -> int | None:
         """When the oldest record that is handed out and not acknowledged was written, wall clock, ns."""
-        return self._open[0].oldest if self._open else None
+        return min((batch.oldest for batch in self._open), default=None)
+
+    @property
+    def ahead_bytes(self) -> int:
+        """What is consumed although what is before it is not."""
+        return self._ahead.done_bytes
 
     @property
     def missing_bytes(self) -> int:
@@ -105,35 +117,65 @@ class Reader:
         if len(self._open) >= MAX_OPEN_BATCHES:
             raise RuntimeError(f"{len(self._open)} batches are out; acknowledge one first")
         async with self._moving:
+            await self._catch_up()
             await self._release(self._ledger.acknowledged)
         await self.wait(max_bytes, timeout, max_age)
+        if self._ahead.is_due(max_bytes) and (batch := await self._next_ahead(max_bytes)) is not None:
+            return batch
         while (segment := self._next_segment()) is not None:
             start = max(segment.start, self._position)
             batch = await self._again(segment, start)
             damage = None
             if batch is None:
-                batch, damage = await self._in_thread(self._read, segment, start, segment.limit, max_bytes)
+                limit = self._ahead.bounded(segment.limit)
+                batch, damage = await self._in_thread(self._read, segment, start, limit, max_bytes)
             if batch is not None:
                 async with self._moving:
                     await self._hand_out(batch)
+                if not self._repeat:
+                    self._ahead.consider(batch.end, batch.oldest, max_bytes)
                 return batch
             if damage is not None:
                 self._damaged(segment, damage)
+        if (batch := await self._next_ahead(max_bytes)) is not None:
+            return batch
         async with self._moving:
             await self._release(self._ledger.acknowledged)
         return None
 
+    async def _next_ahead(self, max_bytes: int) -> Batch | None:
+        """The next batch of what is new while the old is behind; None if there is none."""
+        while self._ahead.is_open and (segment := self._ahead.segment()) is not None:
+            start = max(segment.start, self._ahead.position)
+            batch, damage = await self._in_thread(self._read, segment, start, segment.limit, max_bytes)
+            if batch is not None:
+                self._open.append(replace(batch, payload=b""))
+                self._ahead.handed_out(batch.end)
+                return batch
+            if damage is not None:
+                self._damaged(segment, damage)
+        return None
+
+    async def _catch_up(self) -> None:
+        """When all that was old is consumed, what is new is all there is."""
+        old = [batch for batch in self._open if not self._ahead.has(batch.end)]
+        if not self._ahead.is_open or old or self._next_segment() is not None:
+            return
+        await self._release(max(self._ledger.acknowledged, self._ahead.done), tuple(each.end for each in self._open))
+        self._position = self._ahead.close()
+        self._ledger.unread_since = clock.monotonic() if self._unread(1) else None
+
     async def wait(self, max_bytes: int, seconds: float, max_age: float) -> bool:
         """Return True when a batch is due (see `next`), False when nothing came for `seconds`."""
         ledger = self._ledger
-        if not ledger.bytes_after(self._position, 1):
+        if not self._unread(1):
             ledger.unread_since = None
             await ledger.reached(ledger.synced + 1, seconds)
-        if ledger.unread_since is None or self._repeat or ledger.bytes_after(self._position, max_bytes) >= max_bytes:
+        if ledger.unread_since is None or self._repeat or self._unread(max_bytes) >= max_bytes:
             return ledger.unread_since is not None
         remaining = ledger.unread_since + max_age - clock.monotonic()
         if remaining > 0:
-            missing = max_bytes - ledger.bytes_after(self._position, max_bytes)
+            missing = max_bytes - self._unread(max_bytes)
             await ledger.reached(ledger.synced + missing, remaining)
         return True
 
@@ -146,13 +188,20 @@ class Reader:
             ends = [batch.end for batch in self._open]
             if end not in ends:
                 raise ValueError(f"{end} is not the end of a batch that is out")
-            await self._release(end, tuple(ends[ends.index(end) + 1 :]))
-            self._open = [batch for batch in self._open if batch.end > end]
+            taken, left = ends[: ends.index(end) + 1], ends[ends.index(end) + 1 :]
+            old = [each for each in taken if not self._ahead.has(each)]
+            still_out = tuple(each for each in left if not self._ahead.has(each))
+            await self._release(old[-1] if old else self._ledger.acknowledged, still_out)
+            self._open = self._open[len(taken) :]
+            self._ahead.consumed(taken)
+            with contextlib.suppress(StorageDown):  # `next` does it then
+                await self._catch_up()
 
     def rewind(self) -> None:
         """Hand out again, unchanged, what is out and not acknowledged."""
-        self._repeat = [batch.end for batch in self._open] + self._repeat
+        self._repeat = [batch.end for batch in self._open if not self._ahead.has(batch.end)] + self._repeat
         self._open.clear()
+        self._ahead.rewind()
         self._position = self._ledger.acknowledged
         self._ledger.unread_since = 0.0
 
@@ -179,24 +228,32 @@ class Reader:
         return None
 
     def _next_segment(self) -> Segment | None:
-        """The segment the next unread frame is in."""
+        """The segment the next unread frame is in, but for what is read ahead."""
         for segment in self._ledger.segments:
-            if segment.limit > max(segment.start, self._position):
+            if self._ahead.bounded(segment.limit) > max(segment.start, self._position):
                 return segment
         return None
+
+    def _unread(self, enough: int) -> int:
+        """Bytes that were not handed out; stops counting at `enough`."""
+        return self._ahead.unread(self._position, enough)
 
     async def _hand_out(self, batch: Batch) -> None:
         self._open.append(replace(batch, payload=b""))
         try:
             repeated = self._repeat[1:] if self._repeat and self._repeat[0] == batch.end else []
-            ends = (*(known.end for known in self._open), *repeated)
+            ends = (*self._old_ends(), *repeated)
             await self._in_thread(self._save, self._ledger.acknowledged, ends)
         except BaseException:
             self._open.pop()
             raise
         self._repeat = repeated
         self._position = batch.end
-        self._ledger.unread_since = clock.monotonic() if self._ledger.bytes_after(batch.end, 1) else None
+        self._ledger.unread_since = clock.monotonic() if self._unread(1) else None
+
+    def _old_ends(self) -> tuple[int, ...]:
+        """Where the batches end that are out and that the cursor file knows."""
+        return tuple(batch.end for batch in self._open if not self._ahead.has(batch.end))
 
     async def _release(self, acknowledged: int, ends: tuple[int, ...] | None = None) -> None:
         """Set damaged segments aside, move the cursor, then delete the segments that are no longer needed.
@@ -210,7 +267,7 @@ class Reader:
                 done, beyond = done[:number], segment.limit
                 break
         if beyond > self._ledger.acknowledged:
-            still_out = tuple(batch.end for batch in self._open) if ends is None else ends
+            still_out = self._old_ends() if ends is None else ends
             await self._in_thread(self._save, beyond, (*still_out, *self._repeat))
             self._ledger.acknowledged = beyond
         for segment in done:
