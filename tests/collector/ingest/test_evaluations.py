@@ -127,6 +127,22 @@ async def test_the_experiment_is_the_trace_s(receiver: Running, trace: int) -> N
     assert found.experiment_id == experiment.experiment_id
 
 
+async def test_the_experiment_is_the_trace_s_also_while_the_trace_is_being_loaded(
+    receiver: Running, trace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = next(each for each in receiver.collector._pipelines if each.signal.name == "traces")
+    monkeypatch.setattr(traces.loader, "_age", lambda: 1.0)
+    await asyncio.sleep(1.1)  # the loader asks again at least every second
+    await post(
+        receiver, "traces", export_request(otlp_span(trace, 1, start_ns=START), service="judged").SerializeToString()
+    )
+    await _send(receiver, _event(trace, 1))
+    (found,) = await _stored(receiver, trace)
+    experiment = await receiver.collector.experiments.by_name("judged")
+    assert experiment is not None
+    assert found.experiment_id == experiment.experiment_id
+
+
 async def test_without_a_trace_the_response_names_the_span(receiver: Running, trace: int) -> None:
     response = secrets.token_hex(8)
     span = otlp_span(trace, 3, start_ns=START - SECOND, attributes={"gen_ai.response.id": response})

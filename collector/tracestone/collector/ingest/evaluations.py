@@ -16,6 +16,8 @@ from tracestone.schema.stores.logs import LogStore
 
 logger = logging.getLogger(__name__)
 
+SpansLoaded = Callable[[], Awaitable[object]]
+
 _AT_ONCE = 500
 _IN_A_STATEMENT = 50
 
@@ -23,9 +25,7 @@ _IN_A_STATEMENT = 50
 class Evaluations:
     """Makes assessments of the evaluation events of batches. Safe to repeat."""
 
-    def __init__(
-        self, logs: LogStore, assessments: AssessmentStore, spans_loaded: Callable[[], Awaitable[object]]
-    ) -> None:
+    def __init__(self, logs: LogStore, assessments: AssessmentStore, spans_loaded: SpansLoaded) -> None:
         """`spans_loaded` waits, bounded, until the spans that were acknowledged can be queried."""
         self._logs = logs
         self._assessments = assessments
@@ -33,14 +33,23 @@ class Evaluations:
 
     async def follow(self, batches: Sequence[str], share: int, shares: int) -> None:
         """Does it for some batches, for one share of their events. Raises StatementFailed, StorageDown."""
+        waited = False
+
+        async def spans_loaded() -> None:
+            # Once for all: what was acknowledged before these events is waited for then, however many there are.
+            nonlocal waited
+            if not waited:
+                waited = True
+                await self._spans_loaded()
+
         for batch in batches:
             events = await self._logs.evaluations(batch, share, shares)
             for first in range(0, len(events), _AT_ONCE):
-                await self._take(events[first : first + _AT_ONCE])
+                await self._take(events[first : first + _AT_ONCE], spans_loaded)
 
-    async def _take(self, events: Sequence[EvaluationEvent]) -> None:
-        places = await self._of_traces([event for event in events if event.trace_id])
-        places |= await self._of_responses([event for event in events if not event.trace_id])
+    async def _take(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> None:
+        places = await self._of_traces([event for event in events if event.trace_id], spans_loaded)
+        places |= await self._of_responses([event for event in events if not event.trace_id], spans_loaded)
         found = [made for event in events if (made := _made(event, places.get(event.log_id)))]
         # As JSON one statement takes a quarter of a gigabyte at most, and each may have a long explanation.
         for first in range(0, len(found), _IN_A_STATEMENT):
@@ -57,10 +66,13 @@ class Evaluations:
             else:
                 _stays_a_log(found[0].assessment_id, error)
 
-    async def _of_traces(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
+    async def _of_traces(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> dict[str, SpanPlace]:
         if not events:
             return {}
         known = await self._logs.experiments_of([event.trace_id for event in events])
+        if unknown := [event.trace_id for event in events if event.trace_id not in known]:
+            await spans_loaded()  # they may have been acknowledged and not be stored yet
+            known |= await self._logs.experiments_of(unknown)
         places = {}
         for event in events:
             experiments = known.get(event.trace_id, [])
@@ -71,12 +83,12 @@ class Evaluations:
                 places[event.log_id] = SpanPlace(experiment, event.trace_id, event.span_id)
         return places
 
-    async def _of_responses(self, events: Sequence[EvaluationEvent]) -> dict[str, SpanPlace]:
+    async def _of_responses(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> dict[str, SpanPlace]:
         wanted = {event.log_id: str(event.attributes.get(RESPONSE_ID, "")) for event in events}
         ids = sorted(set(wanted.values()) - {""})
         if not ids:
             return {}
-        await self._spans_loaded()
+        await spans_loaded()
         times = [event.time_ns for event in events]
         spans = await self._logs.by_response(ids, min(times), max(times))
         places = {}
