@@ -247,7 +247,7 @@ class FaultMachine(RuleBasedStateMachine):
         assert lost <= self.destroyed, "an acknowledged record is gone"
         noticeable = {number for number in lost - self.unnoticeable if number < max(self.consumed, default=0)}
         if noticeable and not self.cursor_was_lost:
-            assert self.reported, f"acknowledged records {noticeable} of {self.frames} are lost and nobody was told"
+            assert self.reported, f"acknowledged records {noticeable} are lost and nobody was told"
 
     def _drain(self) -> None:
         failures = 0
@@ -340,8 +340,7 @@ class FaultMachine(RuleBasedStateMachine):
         self._hear()
         log, self.log = self.log, None
         self.run(crash(log, self.disk, None if power is None else random.Random(power)))
-        left = [int(path.stem) + len(self.disk.content(path)) for path in segments(self.disk)]
-        newest = max(left, default=0)
+        newest = max((frame.end for frame in self.frames if frame.is_whole(self.disk)), default=0)
         self.unnoticeable |= {n for frame in self.frames if frame.end > newest for n in frame.numbers}
         if seed is not None:
             self._failing(seed, 0.1)
