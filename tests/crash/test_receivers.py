@@ -69,7 +69,15 @@ async def _kill_and_start(program: Program, other: Program) -> None:
     assert orphans
     await program.kill()
     await other.start()
-    assert not any(orphan.is_running() for orphan in orphans)
+    assert not any(map(_lives, orphans))
+
+
+def _lives(process: psutil.Process) -> bool:
+    """False also for one that has ended and that nobody has asked for its exit code yet, as an orphan may be."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.timeout(120)
