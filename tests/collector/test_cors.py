@@ -103,7 +103,7 @@ async def test_other_pages_and_paths_are_told_nothing(site: tuple[Running, Pool]
     async with httpx.AsyncClient(headers=bearer(token)) as browser:
         sent = await browser.post(running.traces_url, json={}, headers={"origin": "https://evil.example"})
         assert "access-control-allow-origin" not in sent.headers
-        for path in ("/", "/api/v1/scorers", "/api/3.0/tracestone/keys"):
+        for path in ("/", "/api/v1/scorers", "/api/v1/keys"):
             read = await browser.get(f"{running.url}{path}", headers={"origin": ALLOWED[0]})
             assert read.status_code == 200
             assert not [name for name in read.headers if name.startswith("access-control")]

@@ -33,7 +33,7 @@ from tracestone.schema.settings import Settings
 from tracestone.schema.stores.keys import KeyStore
 
 START = 1_790_000_000_000_000_000
-KEYS = "/api/3.0/tracestone/keys"
+KEYS = "/api/v1/keys"
 # One trace of each team, and one that both have.
 RED, BLUE, SHARED = 1, 2, 3
 
@@ -123,7 +123,7 @@ async def test_every_path_demands_a_key(site: Site) -> None:
                 assert served == [True] * 4
             elif path.startswith("/v1/"):
                 assert (answers[0], served[1:]) == (401, [True, False, False]), path
-            elif path.startswith("/api/3.0/tracestone/"):
+            elif path.startswith(KEYS):
                 assert answers == [401, 403, 403, 403], path
             else:
                 reads = method in ("GET", "HEAD") or path in READING_POSTS

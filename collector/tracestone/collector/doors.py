@@ -84,7 +84,7 @@ def refused(scope: Scope, error: TracestoneError) -> Response:
     path: str = scope["path"]
     if path.startswith("/v1/"):
         return otlp_refusal.refused(scope, error)
-    if path.startswith(("/api/v1/", "/api/3.0/tracestone/")):
+    if path.startswith("/api/v1/"):
         return problems.problem(error)
     if path.startswith(("/api/", "/ajax-api/")):
         return mlflow_errors.response(error)

@@ -1,8 +1,8 @@
 """API keys over HTTP, as JSON; for keys with the scope admin. Errors are RFC 9457 problem documents.
 
-    GET    /api/3.0/tracestone/keys?after=ID     up to 200 keys in order of their making, the revoked ones too
-    POST   /api/3.0/tracestone/keys              {name, scopes, experiments, expires_in_days} -> 201, with its text
-    DELETE /api/3.0/tracestone/keys/{id}         revokes it -> 200
+    GET    /api/v1/keys?after=ID     up to 200 keys in order of their making, the revoked ones too
+    POST   /api/v1/keys              {name, scopes, experiments, expires_in_days} -> 201, with its text
+    DELETE /api/v1/keys/{id}         revokes it -> 200
 
 `experiments` holds ids and names; a name that no experiment has makes one. Without it the key is good for all. The text
 of a key, `key`, is told once. Times are milliseconds since the Unix epoch.
@@ -40,9 +40,9 @@ class Deps:
 def routes(deps: Deps) -> list[Route]:
     """The table of paths."""
     table: list[tuple[str, str, Handler]] = [
-        ("GET", "/api/3.0/tracestone/keys", _list),
-        ("POST", "/api/3.0/tracestone/keys", _create),
-        ("DELETE", "/api/3.0/tracestone/keys/{key_id}", _revoke),
+        ("GET", "/api/v1/keys", _list),
+        ("POST", "/api/v1/keys", _create),
+        ("DELETE", "/api/v1/keys/{key_id}", _revoke),
     ]
     return [
         Route(path, problems.answering(functools.partial(handler, deps), handler.__name__), methods=[method])

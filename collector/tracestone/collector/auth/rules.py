@@ -25,7 +25,7 @@ BOUND_PREFIXES = (
     "/static/",
 )
 # How this installation itself is looked after.
-_ADMIN_PREFIX = "/api/3.0/tracestone/"
+_ADMIN_PREFIX = "/api/v1/keys"
 
 
 def otlp_port(scope: Scope) -> Need:
