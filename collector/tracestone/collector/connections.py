@@ -169,7 +169,12 @@ class Connection(H11Protocol):
 
     def _no_headers(self) -> None:
         self._all.timed_out += 1
-        self._say("408 Request Timeout")
+        if self.conn.trailing_data[0]:
+            self._say("408 Request Timeout")
+        else:
+            # A client that connected ahead may be sending right now, and would take a 408 for the answer
+            # to its request: an exporter drops what it is refused so, and sends again what was cut off.
+            self.transport.close()
 
     def _too_late(self) -> None:
         self._all.timed_out += 1
