@@ -23,6 +23,7 @@ from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.spans import SpanStore
 
 
@@ -73,7 +74,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
         if not prepare:
             await columnar.command("DROP VIEW spans_in_mv")
         store = SpanStore(columnar)
-        settings = ", ".join(f"{key} = '{value}'" for key, value in store._insert_settings.items())
+        given = OtlpTable(columnar, "traces", "Traces").settings
+        settings = ", ".join(f"{key} = '{value}'" for key, value in given.items())
         before, began = cpu(), time.perf_counter()
         for path in paths:
             await columnar.command(

@@ -8,16 +8,20 @@ from tracestone.schema.engines.columnar import Columnar
 
 
 class OtlpTable:
-    """The table of one signal that takes requests as they are stored in the write-ahead log."""
+    """The table of one signal that takes requests as they are stored in the write-ahead log.
+
+    `settings` are those of every insert.
+    """
 
     def __init__(self, columnar: Columnar, signal: str, message: str) -> None:
         """`message` is the name of the protobuf message in `protos/tracestone/protos/ingest/v1/<signal>.proto`."""
         self._columnar = columnar
         self._table = f"otlp_{signal}_in"
-        self._settings = {
+        self.settings = {
             **_schema_settings(f"{signal}.proto", message, embedded=columnar.embedded),
             "input_format_protobuf_oneof_presence": 1,
-            # A repeat replaces itself by its keys; see docs/durability.md.
+            # A repeat replaces itself by its keys. By its name or its bytes it must not be taken for one: ClickHouse
+            # notes these before the part is in its place, and killed in between it would ignore what it does not have.
             "insert_deduplicate": 0,
             # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
             "optimize_on_insert": 0,
@@ -29,7 +33,7 @@ class OtlpTable:
 
     async def insert(self, payload: bytes, batch: str) -> None:
         """Hands over length-delimited messages of a batch, all or part of it. Safe to repeat."""
-        await self._columnar.insert_bytes(self._table, payload, "Protobuf", {**self._settings, "log_comment": batch})
+        await self._columnar.insert_bytes(self._table, payload, "Protobuf", {**self.settings, "log_comment": batch})
 
 
 def _schema_settings(file: str, message: str, *, embedded: bool) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
 from tracestone.schema.spans import Span, SpanEvent, SpanLink
+from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.traces import Trace, TraceInfo
 
 # Of one trace, read at once with their payloads; the rest is for SQL.
@@ -31,31 +30,14 @@ class SpanStore:
 
     def __init__(self, columnar: Columnar) -> None:
         self._columnar = columnar
-        self._insert_settings = {
-            **_schema_settings(columnar.embedded),
-            "input_format_protobuf_oneof_presence": 1,
-            # A repeat replaces itself by its keys. By its name or its bytes it must not be taken for one: ClickHouse
-            # notes these before the part is in its place, and killed in between it would ignore what it does not have.
-            "insert_deduplicate": 0,
-            # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
-            "optimize_on_insert": 0,
-            # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
-            "short_circuit_function_evaluation": "disable",
-            # Old telemetry sent at once may span many weeks; how many partitions that can be is bounded by their key.
-            "max_partitions_per_insert_block": 0,
-        }
+        self._table = OtlpTable(columnar, "traces", "Traces")
 
     async def insert(self, payload: bytes, batch: str) -> None:
         """Hands over length-delimited `ingest.v1.Traces` messages of a batch, all or part of it.
 
         Safe to repeat: a span that comes again, with the same `received_at`, replaces itself.
         """
-        await self._columnar.insert_bytes(
-            "otlp_traces_in",
-            payload,
-            "Protobuf",
-            {**self._insert_settings, "log_comment": batch},
-        )
+        await self._table.insert(payload, batch)
 
     async def refresh_traces(self, batches: Sequence[str], share: int = 0, shares: int = 1) -> None:
         """Recomputes the traces that these batches touched: all, or one share of several. Safe to repeat."""
@@ -129,23 +111,6 @@ class SpanStore:
             return [experiment_id]
         rows = await self._columnar.query(_QUERIES["experiments_of_trace"], {"trace_id": trace_id})
         return [row["experiment_id"] for row in rows]
-
-
-def _schema_settings(embedded: bool) -> dict[str, Any]:
-    """How ClickHouse finds the schema of what the loader sends.
-
-    A server takes its text with each insert. chDB would leave a cache of the text in the current folder, so it reads
-    the file that came with the package.
-    """
-    resource = files("tracestone.protos.ingest.v1") / "traces.proto"
-    if not embedded:
-        return {
-            "format_schema_source": "string",
-            "format_schema": resource.read_text(encoding="utf-8"),
-            "format_schema_message_name": "Traces",
-        }
-    with as_file(resource) as path:
-        return {"format_schema": f"{Path(path).resolve()}:Traces"}
 
 
 def _wanted(experiment_id: int, trace_ids: list[str], span_id: str = "") -> dict[str, Any]:
