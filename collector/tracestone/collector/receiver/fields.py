@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from tracestone.collector.wal import frames
+
 _DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
 
@@ -51,12 +53,12 @@ def delimited(number: int, value: bytes) -> bytes:
 
 def opened(number: int, size: int) -> bytes:
     """The beginning of a length-delimited field of `size` bytes."""
-    return _encoded(number << 3 | _DELIMITED) + _encoded(size)
+    return frames.varint(number << 3 | _DELIMITED) + frames.varint(size)
 
 
 def varint(number: int, value: int) -> bytes:
     """A varint field of a message, serialised."""
-    return _encoded(number << 3) + _encoded(value)
+    return frames.varint(number << 3) + frames.varint(value)
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -71,12 +73,3 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
             return number, at
         shift += 7
     raise Corrupt
-
-
-def _encoded(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

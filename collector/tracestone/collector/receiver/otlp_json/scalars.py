@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from tracestone.collector.receiver.otlp_json.located import Unusable, Wrong
+from tracestone.collector.wal import frames
 
 Encode = Callable[[Any], bytes]
 
@@ -143,16 +144,7 @@ def int64(value: int | str | float) -> bytes:
 
 def varint(number: int) -> bytes:
     """A number that is not negative, in protobuf's variable length."""
-    return _VARINTS[number] if number < _PREPARED else _varint(number)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return _VARINTS[number] if number < _PREPARED else frames.varint(number)
 
 
 def _zigzag(number: int) -> int:
@@ -196,4 +188,4 @@ def _hex(value: str) -> bytes | None:
 
 
 _DOUBLE = struct.Struct("<d").pack
-_VARINTS = [_varint(number) for number in range(_PREPARED)]
+_VARINTS = [frames.varint(number) for number in range(_PREPARED)]
