@@ -27,6 +27,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -82,10 +83,10 @@ class Sql:
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/?"
 
-    def ask(self, statement: str) -> list[list[Any]]:
-        """The rows of an answer."""
+    def ask(self, statement: str, within: float = 60) -> list[list[Any]]:
+        """The rows of an answer, which comes within so many seconds."""
         url = self._url + urllib.parse.urlencode({"query": f"{statement} FORMAT JSONCompact"})
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with urllib.request.urlopen(url, timeout=within) as answer:
             rows: list[list[Any]] = json.load(answer)["data"]
             return rows
 
@@ -121,8 +122,33 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def postgres(folder: Path) -> list[int]:
+    """The processes of the private Postgres in a data folder; no child of the one under test."""
+    try:
+        postmaster = int((folder / "postgres/postmaster.pid").read_text().split()[0])
+    except FileNotFoundError:
+        return []
+    return family(postmaster)
+
+
+def proportional(pid: int) -> int:
+    """Resident bytes, shared pages divided by those who share them: Postgres' processes have one buffer pool."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
+def memory(pid: int, folder: Path) -> int:
+    """Resident bytes of the whole run; processes may end while they are looked at."""
+    total = 0
+    for ask, pids in ((resident, family(pid)), (proportional, postgres(folder))):
+        for each in pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += ask(each)
+    return total
+
+
 def family(root: int) -> list[int]:
-    """Processes of the run: the one under test and its Postgres."""
+    """A process and all that come from it."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -156,8 +182,10 @@ class Pace:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
-async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sent: Sent, until: float) -> None:
-    """Runs the senders until the clock says stop."""
+async def send(
+    arguments: argparse.Namespace, ports: Ports, shape: Template, sent: Sent, going: Callable[[], bool]
+) -> None:
+    """Runs the senders for as long as it is `going`; what is on its way then is still acknowledged."""
     began = time.perf_counter()
     pace = Pace(arguments.rate)
     rng = np.random.default_rng()
@@ -165,7 +193,7 @@ async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sen
     media_type = "application/json" if fixed else "application/x-protobuf"
 
     async def loop(call: Any) -> None:
-        while time.perf_counter() < until:
+        while going():
             await pace.turn(shape.spans)
             request = fixed or shape.stamp(rng, time.time_ns())
             while True:
@@ -210,14 +238,17 @@ async def send(arguments: argparse.Namespace, ports: Ports, shape: Template, sen
     sent.seconds = time.perf_counter() - began
 
 
-async def probe(ports: Ports, until: float, found: list[float]) -> None:
-    """Freshness: from sending one trace of its own until it can be counted, over and over."""
+async def probe(ports: Ports, going: Callable[[], bool], found: list[float], patience: float = 60) -> None:
+    """Freshness: from sending one trace of its own until it can be counted, over and over.
+
+    Raises RuntimeError when one takes longer than `patience`, in seconds.
+    """
     sql = Sql(ports.sql)
     shape = template(1000, 1, seed=99)
     rng = np.random.default_rng(99)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
         export = channel.unary_unary(EXPORT)
-        while time.perf_counter() < until:
+        while going():
             request = shape.stamp(rng, time.time_ns())
             trace_id = bytes(shape.data[shape._ids[0]]).hex()
             began = time.perf_counter()
@@ -231,8 +262,8 @@ async def probe(ports: Ports, until: float, found: list[float]) -> None:
                 rows = await asyncio.to_thread(sql.ask, question)
                 if int(rows[0][0]) == SPANS_PER_TRACE:
                     break
-                if time.perf_counter() - began > 60:
-                    raise RuntimeError("a probe was not found within a minute")
+                if time.perf_counter() - began > patience:
+                    raise RuntimeError(f"a probe was not found within {patience:.0f} s")
                 await asyncio.sleep(0.02)
             found.append(time.perf_counter() - began)
             await asyncio.sleep(0.5)
@@ -276,7 +307,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         await asyncio.to_thread(wait_ready, process)
         pid = process.pid
         await asyncio.sleep(3)
-        idle = sum(resident(each) for each in family(pid))
+        idle = memory(pid, folder)
         shape = template(arguments.span_bytes, max(1, arguments.request_spans // SPANS_PER_TRACE))
         sent, fresh = Sent(), []
         before, threads_before, own_before = cpu_total(pid), cpu_by_thread(pid), time.process_time()
@@ -289,13 +320,17 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         async def watch_memory() -> None:
             nonlocal peak
             while True:
-                peak = max(peak, sum(resident(each) for each in family(pid)))
+                peak = max(peak, memory(pid, folder))
                 await asyncio.sleep(1)
 
         watching = asyncio.create_task(watch_memory())
-        tasks = [send(arguments, ports, shape, sent, until)]
+
+        def going() -> bool:
+            return time.perf_counter() < until
+
+        tasks = [send(arguments, ports, shape, sent, going)]
         if not arguments.no_probe and not arguments.receive_only:
-            tasks.append(probe(ports, until, fresh))
+            tasks.append(probe(ports, going, fresh))
         await asyncio.gather(*tasks)
         sending = sent.seconds
         sql = Sql(ports.sql)
