@@ -18,6 +18,7 @@ from support.faulty_columnar import PickyColumnar
 from support.program import Program
 from support.running import running
 from support.signals import START, log, logs_request, metrics_request, pairs, post
+from support.stored_assessments import assessments_of
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.ingest import backoff
 from tracestone.schema import clock
@@ -144,7 +145,7 @@ async def test_a_request_sent_again_after_a_restart_changes_no_count(
             await post(here, "metrics", _points(0))
             assert await here.rows("SELECT count() AS n FROM logs") == [{"n": PER_REQUEST}]
             assert await here.rows("SELECT count() AS n FROM metrics") == [{"n": PER_REQUEST}]
-            assert len(await here.collector.assessments.by_trace(f"{1:032x}")) == 4
+            assert len(await assessments_of(here.collector.assessments, f"{1:032x}")) == 4
 
 
 @pytest_asyncio.fixture
@@ -220,7 +221,7 @@ async def test_evaluations_wait_for_a_postgres_that_is_away(
         assert await here.columnar.query("SELECT count() AS n FROM logs") == [{"n": PER_REQUEST}]
         monkeypatch.setattr(AssessmentStore, "observe", observe)
         await here.collector.barrier(("logs",))
-        assert len(await here.collector.assessments.by_trace(f"{1:032x}")) == 4
+        assert len(await assessments_of(here.collector.assessments, f"{1:032x}")) == 4
 
 
 class _Gone:

@@ -53,7 +53,7 @@ async def test_live_traffic_is_scored_from_the_settings(
         async with asyncio.timeout(60):
             while sum(len(verdicts) for verdicts in found.values()) < 3:
                 await asyncio.sleep(0.05)
-                found = await AssessmentStore(pool).by_traces([numbered(1), numbered(2)])
+                found = await AssessmentStore(pool).by_traces([(0, numbered(1)), (0, numbered(2))])
         assert app.health() == {"ok": True, "error": "", "running": 0}
     finally:
         await app.stop()

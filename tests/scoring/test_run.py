@@ -92,7 +92,7 @@ class Bench:
             await asyncio.gather(*tasks)
 
     async def verdict(self, number: int = 1) -> Assessment:
-        [found] = await self.assessments.by_trace(numbered(number))
+        [found] = await self.assessments.by_trace(0, numbered(number))
         return found
 
 
@@ -184,7 +184,7 @@ async def test_two_workers_give_one_verdict_for_each_trace(bench: Bench, provide
     rows = [Row(numbered(number)) for number in range(1, 41)]
     await bench.enqueue("judge", judge(provider_server), rows)
     await bench.work(bench.worker(), bench.worker())
-    found = await bench.assessments.by_traces([row.trace_id for row in rows])
+    found = await bench.assessments.by_traces([(0, row.trace_id) for row in rows])
     assert {len(verdicts) for verdicts in found.values()} == {1}
     assert len(found) == len(provider_server.received) == 40
 
@@ -213,7 +213,7 @@ async def test_a_worker_that_dies_before_the_end_loses_and_doubles_nothing(bench
         await runner.run(dying)
     bench.assessments.record = record  # type: ignore[method-assign]
     assert len(recorded) == 1
-    assert await bench.assessments.by_trace(numbered(1)) == []
+    assert await bench.assessments.by_trace(0, numbered(1)) == []
     await bench.work()
     assert (await bench.verdict()).value is True
 
@@ -279,7 +279,7 @@ async def test_stopping_gives_unfinished_jobs_back(bench: Bench, provider_server
     assert (await bench.jobs.depth())[0] == 3
     provider_server.answer = lambda body: good()
     await bench.work()
-    assert len(await bench.assessments.by_traces([numbered(number) for number in (1, 2, 3)])) == 3
+    assert len(await bench.assessments.by_traces([(0, numbered(number)) for number in (1, 2, 3)])) == 3
 
 
 async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Columnar) -> None:

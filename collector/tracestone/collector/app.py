@@ -72,6 +72,7 @@ class Collector:
         self._mirror = Mirror(pool, columnar)
         self._jobs = JobStore(pool)
         self._dead_letters: DeadLetters | None = None
+        self._evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._judges: Callable[[], dict[str, float]] = dict
         self._stack = AsyncExitStack()
@@ -131,6 +132,7 @@ class Collector:
                 loaders={pipeline.signal.name: pipeline.loader.state for pipeline in self._pipelines},
                 letters=letters,
                 letters_kept=self._dead_letters.kept,
+                evaluations=self._evaluations.counts,
                 problems=problems,
                 mirror_waiting=None if mirror is None else mirror.waiting,
                 jobs=jobs,
@@ -238,7 +240,6 @@ class Collector:
             self._receiver_logs.append(logs)
         dead_letters = self._dead_letters = DeadLetters(settings.data_dir / "deadletter")
         turns, touches = Turns(), TouchStore(self._columnar)
-        evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         destinations = {
             "traces": Destination(
                 self.spans.insert,
@@ -249,7 +250,7 @@ class Collector:
                 "sipHash64(trace_id)",
             ),
             "logs": Destination(
-                self.logs.insert, evaluations.follow, computed="evaluations", shared_by="sipHash64(log_id)"
+                self.logs.insert, self._evaluations.follow, computed="evaluations", shared_by="sipHash64(log_id)"
             ),
             "metrics": Destination(OtlpTable(self._columnar, "metrics", "Metrics").insert),
         }

@@ -32,6 +32,11 @@ class TraceInfo:
     complete: bool
     last_seen_ns: int
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """What it is known by: the same trace id in two experiments is two traces."""
+        return self.experiment_id, self.trace_id
+
 
 @dataclass(frozen=True)
 class Trace:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -13,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from support.engines import fresh_stores
 from support.running import Running, running
 from support.signals import SECOND, START, log, logs_request, post
+from support.stored_assessments import assessments_of
 from support.telemetry import export_request, otlp_span
 from tracestone.schema.assessments import MAX_NAME_CHARACTERS, Assessment
 from tracestone.schema.stores.assessments import MAX_PER_TRACE
@@ -48,7 +50,7 @@ async def _send(receiver: Running, *records: LogRecord, service: str = "evaluato
 
 
 async def _stored(receiver: Running, trace: int) -> list[Assessment]:
-    return await receiver.collector.assessments.by_trace(f"{trace:032x}")
+    return await assessments_of(receiver.collector.assessments, f"{trace:032x}")
 
 
 async def test_every_field_of_an_evaluation(receiver: Running, trace: int) -> None:
@@ -189,5 +191,25 @@ async def test_a_trace_takes_no_more_than_its_bound_also_when_a_batch_comes_agai
     await _send(receiver, *events)
     first = await _stored(receiver, trace)
     assert len(first) == MAX_PER_TRACE
+    before = receiver.collector._evaluations.counts.copy()
     await _send(receiver, *events)
     assert await _stored(receiver, trace) == first
+    assert receiver.collector._evaluations.counts - before == {"known": MAX_PER_TRACE, "over_bound": 50}
+
+
+async def test_what_is_sent_from_one_experiment_takes_no_place_in_another(receiver: Running, trace: int) -> None:
+    flood = [_event(trace, 1, at=START + number) for number in range(MAX_PER_TRACE + 50)]
+    await _send(receiver, *flood, service="flooding")
+    spans = export_request(otlp_span(trace, 1, start_ns=START), service="judged")
+    await post(receiver, "traces", spans.SerializeToString())
+    await receiver.collector.barrier()
+    await _send(receiver, _event(trace, 1, at=1), service="judged")
+    experiment = await receiver.collector.experiments.by_name("judged")
+    assert experiment is not None
+    (own,) = await receiver.collector.assessments.by_trace(experiment.experiment_id, f"{trace:032x}")
+    assert own.created_at_ms == 0
+    async with httpx.AsyncClient(base_url=receiver.url) as http:
+        page = await http.get(f"/experiments/{experiment.experiment_id}/traces/{trace:032x}")
+        told = await http.get(f"/api/3.0/mlflow/traces/tr-{trace:032x}")
+    assert f"{MAX_PER_TRACE:,} under this trace id in other experiments" in page.text
+    assert len(told.json()["trace"]["trace_info"]["assessments"]) == 1

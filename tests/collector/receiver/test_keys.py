@@ -22,6 +22,7 @@ from support.api_keys import bearer, new_key
 from support.engines import fresh_stores
 from support.running import Running, grpc_export, running
 from support.signals import log, logs_request
+from support.stored_assessments import assessments_of
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.receiver import encoding
 from tracestone.schema import keys
@@ -329,7 +330,7 @@ async def test_a_bound_key_s_evaluations_and_logs_stay_in_its_experiments(
         await guarded.running.collector.barrier(("logs",))
 
     async def stored() -> list[tuple[int, int]]:
-        found = await guarded.running.collector.assessments.by_trace(f"{trace:032x}")
+        found = await assessments_of(guarded.running.collector.assessments, f"{trace:032x}")
         return sorted((each.created_at_ms, each.experiment_id) for each in found)
 
     span = otlp_span(trace, 1, start_ns=START, attributes={"gen_ai.response.id": f"r{trace}"})

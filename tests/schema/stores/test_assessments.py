@@ -16,7 +16,7 @@ from tracestone.schema.assessments import (
 )
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, NotFound
-from tracestone.schema.stores.assessments import MAX_PER_TRACE, AssessmentStore
+from tracestone.schema.stores.assessments import MAX_PER_TRACE, AssessmentStore, _columns
 
 TRACE = "ab" * 16
 OTHER_TRACE = "cd" * 16
@@ -123,15 +123,39 @@ async def test_overriding_makes_invalid_and_deleting_restores(store: AssessmentS
 async def test_overriding_something_unknown_stores_nothing(store: AssessmentStore) -> None:
     with pytest.raises(NotFound):
         await store.create(replace(FEEDBACK, overrides="a-unknown"))
-    assert await store.by_trace(TRACE) == []
+    assert await store.by_trace(7, TRACE) == []
 
 
 async def test_by_traces_in_order_of_creation(store: AssessmentStore) -> None:
     late = await store.create(replace(FEEDBACK, created_at_ms=2000))
     early = await store.create(replace(FEEDBACK, created_at_ms=1000, target_type="span", span_id="1" * 16))
     other = await store.create(replace(FEEDBACK, trace_id=OTHER_TRACE))
-    found = await store.by_traces([TRACE, OTHER_TRACE, "ee" * 16])
-    assert found == {TRACE: [early, late], OTHER_TRACE: [other]}
+    found = await store.by_traces([(7, TRACE), (7, OTHER_TRACE), (7, "ee" * 16)])
+    assert found == {(7, TRACE): [early, late], (7, OTHER_TRACE): [other]}
+
+
+async def test_the_same_trace_id_in_another_experiment_is_another_trace(store: AssessmentStore) -> None:
+    own = await store.create(FEEDBACK)
+    foreign = [await store.create(replace(FEEDBACK, experiment_id=experiment)) for experiment in (8, 8, 9)]
+    assert await store.by_trace(7, TRACE) == [own]
+    assert await store.by_traces([(8, TRACE), (9, TRACE)]) == {(8, TRACE): foreign[:2], (9, TRACE): foreign[2:]}
+    assert [await store.elsewhere(number, TRACE) for number in (7, 8, 9, 10)] == [3, 2, 3, 4]
+    assert [await store.elsewhere(7, TRACE, among) for among in ([], [7], [8], [7, 9])] == [0, 0, 2, 1]
+    assert await store.elsewhere(7, OTHER_TRACE) == 0
+
+
+async def test_assessments_of_a_trace_are_found_by_an_index(store: AssessmentStore, pool: Pool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        for name, values in (
+            ("by_traces", ([7], [TRACE])),
+            ("count_of_trace", (TRACE, 7, 10)),
+            ("count_elsewhere", (TRACE, 7, None, 10)),
+            ("observe", ([_columns(FEEDBACK)], ["a-1"], 10)),
+        ):
+            rows = await connection.fetch(f"EXPLAIN {store._sql[name]}", *values)
+            plan = "\n".join(row[0] for row in rows)
+            assert "assessments_of_trace" in plan and "Seq Scan on assessments" not in plan, f"{name}:\n{plan}"
 
 
 async def test_a_trace_holds_a_bounded_number(store: AssessmentStore, pool: Pool) -> None:
@@ -145,6 +169,7 @@ async def test_a_trace_holds_a_bounded_number(store: AssessmentStore, pool: Pool
     with pytest.raises(Invalid):
         await store.create(FEEDBACK)
     await store.create(replace(FEEDBACK, trace_id=OTHER_TRACE))
+    await store.create(replace(FEEDBACK, experiment_id=8))
     await store.record(VERDICT)
 
 
@@ -173,11 +198,11 @@ async def test_record_is_part_of_the_callers_transaction(store: AssessmentStore,
         await transaction.start()
         await store.record(VERDICT, connection)
         await transaction.rollback()
-    assert await store.by_trace(TRACE) == []
+    assert await store.by_trace(7, TRACE) == []
     async with pool.acquire() as connection, connection.transaction():
         stored = await store.record(VERDICT, connection)
         assert await store.record(VERDICT, connection) == stored
-    assert await store.by_trace(TRACE) == [stored]
+    assert await store.by_trace(7, TRACE) == [stored]
 
 
 async def test_what_a_judge_may_say_is_stored(store: AssessmentStore) -> None:

@@ -1,6 +1,6 @@
 """The stores as the current caller may see them: what is in others' experiments does not exist."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tracestone.collector.auth.caller import caller, visible
 from tracestone.schema.assessments import Assessment, AssessmentChange
@@ -78,16 +78,16 @@ class VisibleAssessments(AssessmentStore):
                 return False
         return await super().delete(trace_id, assessment_id)
 
-    async def by_traces(self, trace_ids: Sequence[str]) -> dict[str, list[Assessment]]:
+    async def by_traces(self, traces: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[Assessment]]:
         """As in AssessmentStore, of the caller's experiments."""
-        found = await super().by_traces(trace_ids)
-        if caller().experiments is None:
-            return found
-        return {
-            trace_id: seen
-            for trace_id, assessments in found.items()
-            if (seen := [each for each in assessments if visible(each.experiment_id)])
-        }
+        return await super().by_traces([trace for trace in traces if visible(trace[0])])
+
+    async def elsewhere(self, experiment_id: int, trace_id: str, among: Collection[int] | None = None) -> int:
+        """As in AssessmentStore, of the caller's experiments."""
+        bound = caller().experiments
+        if bound is not None:
+            among = bound if among is None else bound.intersection(among)
+        return await super().elsewhere(experiment_id, trace_id, among)
 
 
 def _among(experiment_id: int | None) -> Sequence[int | None]:

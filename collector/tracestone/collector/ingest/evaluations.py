@@ -5,19 +5,21 @@ The target is the span that the record names, else its trace; a record without a
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from tracestone.schema.assessments import Assessment
 from tracestone.schema.errors import Invalid
 from tracestone.schema.evaluations import RESPONSE_ID, assessment
 from tracestone.schema.logs import EvaluationEvent, SpanPlace
-from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.assessments import MAX_PER_TRACE, AssessmentStore
 from tracestone.schema.stores.logs import LogStore
 
 logger = logging.getLogger(__name__)
 
 SpansLoaded = Callable[[], Awaitable[object]]
 
+OUTCOMES = ("stored", "known", "over_bound", "without_target", "invalid")
 _AT_ONCE = 500
 _IN_A_STATEMENT = 50
 
@@ -30,6 +32,8 @@ class Evaluations:
         self._logs = logs
         self._assessments = assessments
         self._spans_loaded = spans_loaded
+        # Since the start, by outcome; an event that is seen again after a crash counts again.
+        self.counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
 
     async def follow(self, batches: Sequence[str], share: int, shares: int) -> None:
         """Does it for some batches, for one share of their events. Raises StatementFailed, StorageDown."""
@@ -50,21 +54,43 @@ class Evaluations:
     async def _take(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> None:
         places = await self._of_traces([event for event in events if event.trace_id], spans_loaded)
         places |= await self._of_responses([event for event in events if not event.trace_id], spans_loaded)
-        found = [made for event in events if (made := _made(event, places.get(event.log_id)))]
+        found = [made for event in events if (made := self._made(event, places.get(event.log_id)))]
         # As JSON one statement takes a quarter of a gigabyte at most, and each may have a long explanation.
         for first in range(0, len(found), _IN_A_STATEMENT):
             await self._store(found[first : first + _IN_A_STATEMENT])
 
     async def _store(self, found: Sequence[Assessment]) -> None:
         try:
-            await self._assessments.observe(found)
+            observed = await self._assessments.observe(found)
         except Invalid as error:
             middle = len(found) // 2
             if middle:
                 await self._store(found[:middle])
                 await self._store(found[middle:])
             else:
-                _stays_a_log(found[0].assessment_id, error)
+                self._stays_a_log(found[0].assessment_id, error)
+            return
+        self.counts["stored"] += observed.new
+        self.counts["known"] += len(found) - observed.new - observed.left_out
+        if observed.left_out:
+            self.counts["over_bound"] += observed.left_out
+            extra = {"action": "evaluation", "events": observed.left_out, "bound": MAX_PER_TRACE}
+            logger.warning("evaluation events stay log records: their traces have too many assessments", extra=extra)
+
+    def _made(self, event: EvaluationEvent, place: SpanPlace | None) -> Assessment | None:
+        if place is None:
+            self.counts["without_target"] += 1
+            return None
+        try:
+            return assessment(event, place)
+        except Invalid as error:
+            self._stays_a_log(event.log_id, error)
+            return None
+
+    def _stays_a_log(self, identifier: str, error: Invalid) -> None:
+        self.counts["invalid"] += 1
+        extra = {"action": "evaluation", "id": identifier, "reason": str(error)}
+        logger.warning("an evaluation event stays a log record", extra=extra)
 
     async def _of_traces(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> dict[str, SpanPlace]:
         if not events:
@@ -100,18 +126,3 @@ class Evaluations:
             if place is not None:
                 places[event.log_id] = place
         return places
-
-
-def _made(event: EvaluationEvent, place: SpanPlace | None) -> Assessment | None:
-    if place is None:
-        return None
-    try:
-        return assessment(event, place)
-    except Invalid as error:
-        _stays_a_log(event.log_id, error)
-        return None
-
-
-def _stays_a_log(identifier: str, error: Invalid) -> None:
-    extra = {"action": "evaluation", "id": identifier, "reason": str(error)}
-    logger.warning("an evaluation event stays a log record", extra=extra)

@@ -38,6 +38,7 @@ class Facts:
     loaders: Mapping[str, LoaderState]
     letters: Mapping[tuple[str, str], int]
     letters_kept: int
+    evaluations: Mapping[str, int]
     problems: Mapping[str, str]
     mirror_waiting: int | None = None
     jobs: Mapping[str, int] | None = None
@@ -66,6 +67,8 @@ class _Told(Collector):
         yield from _loaders(facts.loaders)
         yield _gauge("dead_letters", "Dead letters in the data folder.", ("signal", "kind"), facts.letters.items())
         yield _counter("dead_letters_kept", "Dead letters made since the start.", (), [((), facts.letters_kept)])
+        events = [((outcome,), count) for outcome, count in facts.evaluations.items()]
+        yield _counter("evaluations", "Evaluation events of log records, by what became of them.", ("outcome",), events)
         if facts.mirror_waiting is not None:
             help_text = "Rows of assessments and experiments that ClickHouse does not have yet."
             yield _gauge("mirror_waiting_rows", help_text, (), [((), facts.mirror_waiting)])

@@ -33,7 +33,7 @@ class Traces:
         info = await self._spans.info(trace_id)
         if info is None:
             raise wire.no_trace(trace_id)
-        assessments = await self._assessments.by_trace(trace_id)
+        assessments = await self._assessments.by_trace(info.experiment_id, trace_id)
         return JSONResponse({"trace": {"trace_info": trace_wire.trace_info_json(info, assessments)}})
 
     async def get(self, request: Request) -> Response:
@@ -44,7 +44,7 @@ class Traces:
         if trace is None:
             raise wire.no_trace(trace_id)
         _whole(trace)
-        assessments = await self._assessments.by_trace(trace_id)
+        assessments = await self._assessments.by_trace(trace.info.experiment_id, trace_id)
         return await _large(lambda: {"trace": trace_wire.trace_json(trace, assessments)})
 
     async def batch_get(self, request: Request) -> Response:
@@ -52,21 +52,17 @@ class Traces:
         fields = wire.read_query(request, lists=frozenset({"trace_ids", "experiment_ids"}))
         infos = await self._infos(fields)
         traces = await self._spans_of(infos)
-        assessments = await self._assessments.by_traces([info.trace_id for info in infos])
+        assessments = await self._assessments.by_traces([info.key for info in infos])
         return await _large(
-            lambda: {
-                "traces": [trace_wire.trace_json(trace, assessments.get(trace.info.trace_id, ())) for trace in traces]
-            }
+            lambda: {"traces": [trace_wire.trace_json(trace, assessments.get(trace.info.key, ())) for trace in traces]}
         )
 
     async def batch_get_infos(self, request: Request) -> Response:
         """POST traces/batchGetInfos: several traces without their spans."""
         infos = await self._infos(await wire.read_body(request))
-        assessments = await self._assessments.by_traces([info.trace_id for info in infos])
+        assessments = await self._assessments.by_traces([info.key for info in infos])
         return await _large(
-            lambda: {
-                "trace_infos": [trace_wire.trace_info_json(info, assessments.get(info.trace_id, ())) for info in infos]
-            }
+            lambda: {"trace_infos": [trace_wire.trace_info_json(info, assessments.get(info.key, ())) for info in infos]}
         )
 
     async def _infos(self, fields: wire.Fields) -> list[TraceInfo]:

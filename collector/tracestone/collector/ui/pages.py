@@ -135,8 +135,8 @@ class SessionPage:
 class TracePage:
     """`/experiments/{id}/traces/{trace_id}`: the timeline, and one span in detail.
 
-    `ticks` label the time axis, left to right; `span_scores` are by span id; `selected` is None only while
-    no span has arrived.
+    `ticks` label the time axis, left to right; `span_scores` are by span id; `assessments_elsewhere` counts those that
+    the trace id has in other experiments; `selected` is None only while no span has arrived.
     """
 
     title: str
@@ -146,6 +146,7 @@ class TracePage:
     spans_left_out: int
     ticks: tuple[int, ...]
     assessments: tuple[Assessment, ...]
+    assessments_elsewhere: int
     span_scores: dict[str, tuple[Score, ...]]
     selected: SpanDetail | None
     now_ns: int
@@ -257,7 +258,11 @@ async def trace(deps: Deps, experiment_id: int, trace_id: str, span_id: str) -> 
     """The trace with one span open, the first root when `span_id` is "". Raises NotFound and StorageDown."""
     info = await trace_info(deps, trace_id, experiment_id)
     store = PageStore(deps.columnar)
-    outline, assessments = await asyncio.gather(store.outline(info, MAX_SPANS), deps.assessments.by_trace(trace_id))
+    outline, assessments, elsewhere = await asyncio.gather(
+        store.outline(info, MAX_SPANS),
+        deps.assessments.by_trace(*info.key),
+        deps.assessments.elsewhere(*info.key),
+    )
     rows = timeline.rows(outline)
     by_span = _by_span(assessments)
     chosen = span_id or (rows[0].span.span_id if rows else "")
@@ -271,6 +276,7 @@ async def trace(deps: Deps, experiment_id: int, trace_id: str, span_id: str) -> 
         spans_left_out=max(info.span_count - len(rows), 0),
         ticks=tuple(length * quarter // 4 for quarter in range(5)),
         assessments=tuple(by_span.get("", ())),
+        assessments_elsewhere=elsewhere,
         span_scores={key: tuple(map(score, found)) for key, found in by_span.items() if key},
         selected=selected,
         now_ns=clock.now_ns(),
@@ -280,7 +286,7 @@ async def trace(deps: Deps, experiment_id: int, trace_id: str, span_id: str) -> 
 async def span(deps: Deps, experiment_id: int, trace_id: str, span_id: str, *, whole: bool) -> SpanPage:
     """One span, `whole` or as its pane shows it. Raises NotFound and StorageDown."""
     info = await trace_info(deps, trace_id, experiment_id)
-    assessments = _by_span(await deps.assessments.by_trace(trace_id)).get(span_id, [])
+    assessments = _by_span(await deps.assessments.by_trace(*info.key)).get(span_id, [])
     selected = await _describe(deps, info, span_id, assessments, whole=whole)
     trace_crumb = Crumb(info.root_name or fmt.short_id(trace_id), trace_href(info, span_id))
     here = Crumb(selected.span.name or fmt.short_id(span_id), "")
@@ -334,10 +340,10 @@ async def _describe(
 
 
 async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow, ...]:
-    assessments = await deps.assessments.by_traces([info.trace_id for info in infos])
+    assessments = await deps.assessments.by_traces([info.key for info in infos])
     rows = []
     for info in infos:
-        found = sorted(assessments.get(info.trace_id, ()), key=lambda assessment: assessment.name)
+        found = sorted(assessments.get(info.key, ()), key=lambda assessment: assessment.name)
         scores = [score(assessment) for assessment in found if assessment.valid]
         rows.append(TraceRow(info, tuple(scores[:MAX_CHIPS]), max(len(scores) - MAX_CHIPS, 0)))
     return tuple(rows)

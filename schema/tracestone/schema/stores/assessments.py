@@ -1,8 +1,8 @@
 """Assessments in Postgres, which is their record. Triggers keep every earlier state and feed the outbox."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tracestone.schema import clock, sqlfiles
@@ -10,9 +10,18 @@ from tracestone.schema.assessments import Assessment, AssessmentChange, Assessme
 from tracestone.schema.engines.postgres import Connection, Pool, Record, ValueRefused, storage_errors
 from tracestone.schema.errors import Invalid, NotFound, StorageDown
 
-# What clients may add to one trace; verdicts of scorers do not count against it when they are written.
+# What clients may add to one trace in an experiment; verdicts of scorers are written whatever there is. Counted for
+# each experiment, since whoever knows a trace id may use it in his own.
 MAX_PER_TRACE = 1000
 _RECORD_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What became of some assessments: how many were new, and how many were too many for their trace."""
+
+    new: int
+    left_out: int
 
 
 class AssessmentStore:
@@ -31,7 +40,9 @@ class AssessmentStore:
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 if ready.trace_id:
-                    present = await connection.fetchval(self._sql["count_of_trace"], ready.trace_id, MAX_PER_TRACE)
+                    present = await connection.fetchval(
+                        self._sql["count_of_trace"], ready.trace_id, ready.experiment_id, MAX_PER_TRACE
+                    )
                     if present >= MAX_PER_TRACE:
                         raise Invalid(
                             "assessment",
@@ -62,21 +73,21 @@ class AssessmentStore:
             async with self._pool.acquire() as own:
                 return await self._record(own, ready)
 
-    async def observe(self, assessments: Sequence[Assessment]) -> int:
-        """Stores what others said, under the ids given; returns how many are new. Safe to repeat.
+    async def observe(self, assessments: Sequence[Assessment]) -> Observed:
+        """Stores what others said, under the ids given. Safe to repeat.
 
         One that was stored before stays as it is now, also when it was changed or deleted since; one too many for its
-        trace is left out. Raises Invalid when Postgres refuses a value in one of them, StorageDown.
+        trace is left out and counted. Raises Invalid when Postgres refuses a value in one of them, StorageDown.
         """
         now = clock.now_ms()
         rows = [_columns(_storable(replace(each, updated_at_ms=now))) for each in assessments]
         ids = [each.assessment_id for each in assessments]
         try:
             with storage_errors():
-                found = await self._pool.fetch(self._sql["observe"], rows, ids, MAX_PER_TRACE)
+                row = _present(await self._pool.fetchrow(self._sql["observe"], rows, ids, MAX_PER_TRACE))
         except ValueRefused as error:
             raise Invalid("assessment", f"Postgres refuses it: {type(error).__name__}") from error
-        return len(found)
+        return Observed(row["new"], row["left_out"])
 
     async def get(self, trace_id: str, assessment_id: str) -> Assessment:
         """One assessment of a trace. Raises NotFound, StorageDown."""
@@ -126,18 +137,34 @@ class AssessmentStore:
                     await connection.execute(self._sql["revalidate"], row["overrides"], trace_id, clock.now_ms())
                 return True
 
-    async def by_trace(self, trace_id: str) -> list[Assessment]:
+    async def by_trace(self, experiment_id: int, trace_id: str) -> list[Assessment]:
         """All assessments of one trace and of its spans, oldest first. Raises StorageDown."""
-        return (await self.by_traces([trace_id])).get(trace_id, [])
+        return (await self.by_traces([(experiment_id, trace_id)])).get((experiment_id, trace_id), [])
 
-    async def by_traces(self, trace_ids: Sequence[str]) -> dict[str, list[Assessment]]:
-        """The assessments of each of these traces that has any, oldest first. Raises StorageDown."""
+    async def by_traces(self, traces: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[Assessment]]:
+        """The assessments of each of these traces, given by experiment and id, that has any, oldest first.
+
+        What others filed under the same trace id in their experiments is not among them. Raises StorageDown.
+        """
+        experiments, trace_ids = [experiment for experiment, _ in traces], [trace_id for _, trace_id in traces]
         with storage_errors():
-            rows = await self._pool.fetch(self._sql["by_traces"], list(trace_ids))
-        found: dict[str, list[Assessment]] = {}
+            rows = await self._pool.fetch(self._sql["by_traces"], experiments, trace_ids)
+        found: dict[tuple[int, str], list[Assessment]] = {}
         for row in rows:
-            found.setdefault(row["trace_id"], []).append(_assessment(row))
+            found.setdefault((row["experiment_id"], row["trace_id"]), []).append(_assessment(row))
         return found
+
+    async def elsewhere(self, experiment_id: int, trace_id: str, among: Collection[int] | None = None) -> int:
+        """How many assessments the trace id has in other experiments, of `among` if given; MAX_PER_TRACE at most.
+
+        Raises StorageDown.
+        """
+        only = None if among is None else sorted(among)
+        with storage_errors():
+            count: int = await self._pool.fetchval(
+                self._sql["count_elsewhere"], trace_id, experiment_id, only, MAX_PER_TRACE
+            )
+        return count
 
     async def _record(self, connection: Connection, ready: Assessment) -> Assessment:
         # A conflict means a committed row, gone again only if somebody deletes it at this very moment.

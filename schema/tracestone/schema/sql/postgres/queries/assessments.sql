@@ -12,21 +12,29 @@ ON CONFLICT DO NOTHING
 RETURNING *
 
 -- name: observe
--- Assessments from a JSON array with a key for every column, those with known ids ($2) left out, and those that would
--- be more than $3 of a trace.
-INSERT INTO tracestone.assessments
-SELECT (given.row).*
-FROM (
-    SELECT row, row_number() OVER (PARTITION BY row.trace_id ORDER BY row.assessment_id) AS place
-    FROM jsonb_populate_recordset(NULL::tracestone.assessments, $1) AS row
-) AS given
-WHERE given.place + (
+-- Assessments from a JSON array with a key for every column and known ids ($2), each once. Those that would be more
+-- than $3 of a trace in their experiment are left out. How many are new, and how many were left out.
+WITH given AS MATERIALIZED (
+    SELECT placed.row, placed.place + (
         SELECT count(*) FROM tracestone.assessments AS present
-        WHERE present.trace_id = (given.row).trace_id AND present.assessment_id <> ALL ($2::text[])) <= $3
-  AND NOT EXISTS (
+        WHERE present.trace_id = (placed.row).trace_id AND present.trace_id <> ''
+          AND present.experiment_id = (placed.row).experiment_id
+          AND present.assessment_id <> ALL ($2::text[])) <= $3 AS fits
+    FROM (
+        SELECT row,
+            row_number() OVER (PARTITION BY row.trace_id, row.experiment_id ORDER BY row.assessment_id) AS place
+        FROM jsonb_populate_recordset(NULL::tracestone.assessments, $1) AS row
+    ) AS placed
+), kept AS (
+    INSERT INTO tracestone.assessments
+    SELECT (given.row).*
+    FROM given
+    WHERE given.fits AND NOT EXISTS (
         SELECT FROM tracestone.assessment_history AS known WHERE known.assessment_id = (given.row).assessment_id)
-ON CONFLICT DO NOTHING
-RETURNING assessment_id
+    ON CONFLICT DO NOTHING
+    RETURNING assessment_id
+)
+SELECT (SELECT count(*) FROM kept) AS new, (SELECT count(*) FROM given WHERE NOT fits) AS left_out
 
 -- name: recorded
 -- The verdict of a scorer's version on a target: trace $1, span $2, session $3, experiment $4.
@@ -67,9 +75,22 @@ WHERE assessment_id = $1 AND trace_id = $2 AND NOT valid
   AND NOT EXISTS (SELECT FROM tracestone.assessments AS other WHERE other.overrides = $1)
 
 -- name: by_traces
--- All assessments of some traces and of their spans, oldest first.
-SELECT * FROM tracestone.assessments WHERE trace_id = ANY ($1::text[]) ORDER BY created_at_ms, assessment_id
+-- All assessments of some traces, each in its experiment ($1) by its id ($2), and of their spans, oldest first.
+SELECT assessments.*
+FROM unnest($1::integer[], $2::text[]) AS wanted (experiment_id, trace_id)
+JOIN tracestone.assessments AS assessments USING (trace_id, experiment_id)
+WHERE assessments.trace_id <> ''
+ORDER BY created_at_ms, assessment_id
 
 -- name: count_of_trace
--- How many assessments a trace has, counted no further than $2.
-SELECT count(*) FROM (SELECT FROM tracestone.assessments WHERE trace_id = $1 LIMIT $2) AS counted
+-- How many assessments a trace has in its experiment, counted no further than $3.
+SELECT count(*)
+FROM (SELECT FROM tracestone.assessments
+    WHERE trace_id = $1 AND trace_id <> '' AND experiment_id = $2 LIMIT $3) AS counted
+
+-- name: count_elsewhere
+-- How many assessments a trace id has in other experiments than $2, all or those in $3, counted no further than $4.
+SELECT count(*)
+FROM (SELECT FROM tracestone.assessments
+    WHERE trace_id = $1 AND trace_id <> '' AND experiment_id <> $2
+      AND ($3::integer[] IS NULL OR experiment_id = ANY ($3::integer[])) LIMIT $4) AS counted
