@@ -1,5 +1,6 @@
 """What a web page somewhere else makes a browser send: refused in each API's own shape, with nothing changed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from support.api_keys import bearer, new_key
 from support.running import Running, running
 from tracestone.collector.visitors import names_of
 from tracestone.schema.engines.columnar import Columnar
@@ -63,9 +65,36 @@ async def test_a_name_made_to_point_here_is_refused(site: Running) -> None:
         scorers = await browser.get(f"{site.url}/api/v1/scorers")
         mlflow = await browser.get(f"{site.url}/api/2.0/mlflow/experiments/search")
         sql = await browser.get(site.sql_url, params={"query": "SELECT 1"})
+        metrics = await browser.get(f"{site.url}/metrics")
         health = await browser.get(f"{site.url}/health")
-    assert [answer.status_code for answer in (page, scorers, mlflow, sql, health)] == [403, 403, 403, 403, 200]
+    assert [answer.status_code for answer in (page, scorers, mlflow, sql, metrics)] == [403] * 5
     assert "allowed_hosts" in scorers.json()["detail"]
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})  # a probe may come by any name
+
+
+@pytest.mark.parametrize("name", ["traces.example", "traces.example:5000", "10.1.2.3:5000", "[2001:db8::1]:5000"])
+async def test_a_scraper_reaches_metrics_and_health_by_an_allowed_name_or_an_address(site: Running, name: str) -> None:
+    async with httpx.AsyncClient(headers={"Host": name}) as scraper:
+        metrics = await scraper.get(f"{site.url}/metrics")
+        health = await scraper.get(f"{site.url}/health")
+    assert metrics.status_code == 200 and "tracestone_build_info" in metrics.text
+    assert "parts" in health.json()
+
+
+async def test_a_scraper_with_a_key_reaches_them_by_any_name(site: Running, pool: Pool) -> None:
+    token = bearer(await new_key(pool, "read"))
+    strangers = [{"Host": "tracestone.monitoring.svc"}, {"Host": "tracestone.monitoring.svc", **bearer("ts_no_key")}]
+    async with httpx.AsyncClient(headers={"Host": "tracestone.monitoring.svc", **token}) as scraper:
+        async with asyncio.timeout(10):
+            while not site.collector.doors.gate.demanded:
+                await asyncio.sleep(0.05)
+        assert (await scraper.get(f"{site.url}/metrics")).status_code == 200
+        assert "parts" in (await scraper.get(f"{site.url}/health")).json()
+        assert (await scraper.get(f"{site.url}/api/v1/scorers")).status_code == 403
+    for headers in strangers:
+        async with httpx.AsyncClient(headers=headers) as stranger:
+            assert (await stranger.get(f"{site.url}/metrics")).status_code == 401
+            assert (await stranger.get(f"{site.url}/health")).json() == {"status": "ok"}
 
 
 async def test_the_names_of_this_process_are_served(site: Running) -> None:

@@ -18,10 +18,12 @@ from tracestone.collector.receiver.answers import wrong_path
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.ui import routes as ui_routes
 from tracestone.collector.ui.pages import Deps as PageDeps
-from tracestone.collector.visitors import Visitors
+from tracestone.collector.visitors import Hosts, Visitors
 from tracestone.schema.settings import Settings
 
-_OPEN_PATHS = ("/health", "/metrics", "/v1/traces", "/v1/logs", "/v1/metrics")
+_OPEN_PATHS = ("/health", "/v1/traces", "/v1/logs", "/v1/metrics")
+# A scraper reaches it by whatever name its service has.
+_KEYED_PATHS = ("/metrics",)
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ def metrics_route(told: Told) -> Route:
     return Route("/metrics", answer, methods=["GET"])
 
 
-def health_route(told: Told) -> Route:
-    """`GET /health`."""
+def health_route(told: Told, hosts: Hosts) -> Route:
+    """`GET /health`: whether it works, for everybody; the whole for who may read and names one of `hosts`."""
 
     async def health(request: Request) -> JSONResponse:
         problems = await told.health()
         broken = sorted(name for name, problem in problems.items() if problem)
-        if not caller().may("read"):
-            # Strangers may ask whether it works, and no more.
+        known = hosts.serves(request.headers) or bool(caller().key_id)
+        if not (known and caller().may("read")):
             return JSONResponse({"status": "unavailable" if broken else "ok"}, status_code=503 if broken else 200)
         body: dict[str, Any] = {
             "status": "unavailable" if broken else "ok",
@@ -83,7 +85,7 @@ def main_app(
 ) -> Starlette:
     """The main port: health, OTLP (where MLflow's client sends it), both APIs, the pages."""
     routes: list[BaseRoute] = [
-        health_route(told),
+        health_route(told, Hosts(settings)),
         metrics_route(told),
         *receiver.routes(),
         *scoring_api.routes(scoring),
@@ -92,5 +94,7 @@ def main_app(
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),
     ]
-    guard = Middleware(Visitors, settings=settings, refuse=doors.refused, open_paths=_OPEN_PATHS)
+    guard = Middleware(
+        Visitors, settings=settings, refuse=doors.refused, open_paths=_OPEN_PATHS, keyed_paths=_KEYED_PATHS
+    )
     return Starlette(routes=routes, exception_handlers={404: ui_routes.not_found}, middleware=[guard])
