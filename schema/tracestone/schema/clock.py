@@ -1,7 +1,7 @@
 """The only clock. Everything that needs the time takes it from here, so tests can tell where time enters."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 
 def now_ns() -> int:
@@ -22,6 +22,11 @@ def at_ms(milliseconds: int) -> datetime:
 def now() -> datetime:
     """Wall clock, timezone-aware, UTC."""
     return datetime.now(UTC)
+
+
+def today() -> date:
+    """The day of the wall clock, in UTC."""
+    return now().date()
 
 
 def monotonic() -> float:

@@ -14,6 +14,7 @@ from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Failed, Pool, storage_errors
 from tracestone.schema.errors import StartRefused
+from tracestone.schema.stores.prices import PriceTable
 
 # A migration, another process's too, may take long; the pool's own time limit is for requests.
 _LONGEST_SECONDS = 24 * 3600.0
@@ -96,6 +97,7 @@ async def _clickhouse(columnar: Columnar) -> list[Applied]:
             {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
         )
         applied.append(_announce("clickhouse", migration))
+    await PriceTable(columnar).load_shipped()
     return applied
 
 
@@ -106,10 +108,10 @@ def _missing(store: sqlfiles.Store, recorded: dict[int, str]) -> list[sqlfiles.M
             raise StartRefused(
                 f"The {store} migration {migration.version:04d}_{migration.name} differs from the one that was applied."
             )
-    newest = max(recorded, default=0)
-    if newest > len(known):
+    newest, ours = max(recorded, default=0), known[-1].version
+    if newest > ours:
         raise StartRefused(
-            f"The {store} schema is at version {newest}, newer than this code knows ({len(known)}); upgrade Tracestone."
+            f"The {store} schema is at version {newest}, newer than this code knows ({ours}); upgrade Tracestone."
         )
     return [migration for migration in known if migration.version not in recorded]
 

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Literal
 
 Store = Literal["clickhouse", "postgres"]
@@ -53,7 +54,7 @@ def queries(store: Store, topic: str) -> dict[str, str]:
 
 @cache
 def migrations(store: Store) -> tuple[Migration, ...]:
-    """The migrations of a store in order; numbers must run from 1 without a gap."""
+    """The migrations of a store in order of their numbers, of which no two are the same; some may be left out."""
     found = []
     for entry in (files(__package__) / "sql" / store / "migrations").iterdir():
         match = _MIGRATION.match(entry.name)
@@ -64,9 +65,9 @@ def migrations(store: Store) -> tuple[Migration, ...]:
             Migration(int(match["version"]), match["name"], raw.decode("utf-8"), hashlib.sha256(raw).hexdigest())
         )
     found.sort(key=lambda migration: migration.version)
-    for expected, migration in enumerate(found, start=1):
-        if migration.version != expected:
-            raise ValueError(f"{store} migrations: expected {expected:04d}, found {migration.version:04d}")
+    for one, next_one in pairwise(found):
+        if one.version == next_one.version:
+            raise ValueError(f"{store} migrations: {one.version:04d} is there twice")
     return tuple(found)
 
 

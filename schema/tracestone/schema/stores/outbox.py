@@ -14,6 +14,8 @@ from tracestone.schema import sqlfiles
 from tracestone.schema.assessments import value_number, value_text
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, Record, storage_errors
+from tracestone.schema.prices.rows import clickhouse_row, price_of
+from tracestone.schema.stores.prices import PriceTable
 
 CHANNEL = "tracestone_outbox"
 """Postgres notifies here when there is something to deliver."""
@@ -47,6 +49,8 @@ class Outbox:
                 refused = await self._insert(claimed)
                 for row_id, reason in refused.items():
                     await connection.execute(self._sql["refused"], row_id, reason)
+                if any(row["relation"] == "model_prices" for row in claimed):
+                    await PriceTable(self._columnar).reload()
                 delivered = [row["id"] for row in claimed if row["id"] not in refused]
                 await connection.execute(self._sql["delivered"], delivered)
                 return len(claimed)
@@ -105,6 +109,12 @@ def _experiment_row(payload: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _price_row(payload: Mapping[str, Any]) -> dict[str, Any]:
+    # Revisions count up from 1; the time in milliseconds that a packaged row has for a version is never compared with.
+    row = clickhouse_row(price_of(payload), own=True)
+    return row | {"version": payload["revision"], "deleted": payload["deleted"]}
+
+
 def _moment(milliseconds: int) -> str:
     return f"{milliseconds // 1000}.{milliseconds % 1000:03}"
 
@@ -112,4 +122,5 @@ def _moment(milliseconds: int) -> str:
 _RELATIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
     "assessments": ("assessment_rows", _assessment_row),
     "experiments": ("experiment_rows", _experiment_row),
+    "model_prices": ("model_price_rows", _price_row),
 }
