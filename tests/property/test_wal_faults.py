@@ -135,13 +135,15 @@ class FaultMachine(RuleBasedStateMachine):
         count = min(which, len(self.out) - 1) + 1
         if seed is not None:
             self._failing(seed, 0.2)
+        # The store has them before the log is told. What is told may reach the disk although the call failed, for its
+        # sync did: a process that is killed then begins behind them, and nothing is lost.
+        for _, numbers in self.out[:count]:
+            self.consumed |= numbers
         try:
             self.run(self.log.reader.acknowledge(self.out[count - 1][0].end))
         except StorageDown:
             assert seed is not None or self.disk.unreadable
         else:
-            for _, numbers in self.out[:count]:
-                self.consumed |= numbers
             del self.out[:count]
         self._mended()
 
