@@ -3,27 +3,39 @@
 chDB allows one data path per process, so all tests of a process share one folder and are isolated by database name.
 """
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
+from support.engines import bare_columnar, fresh_columnar, fresh_postgres, prepare_postgres
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
 from tracestone.schema.engines.postgres import Pool, open_pool
-from tracestone.schema.migrate import migrate
 
 # The MLflow client reports its use to its makers unless told not to, before it is imported.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
 
-_numbers = itertools.count(1)
+_LONGEST_FIRST = ("crash", "hostile")
+_MOST_PROCESSES = 4  # each with a chDB of up to 1 GB
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Test processes: one for each core, but none besides this one for a single file and for the slow tests."""
+    single = len(config.args) == 1 and ".py" in config.args[0]
+    if single or config.option.markexpr != "not slow":
+        return 0
+    return min(max(2, os.cpu_count() or 1), _MOST_PROCESSES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest is begun first, so that the processes end at about the same time."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +52,9 @@ def engine_folder() -> Iterator[Path]:
 async def postgres_server(engine_folder: Path) -> AsyncIterator[str]:
     """The URL of a private Postgres that lives as long as the test process."""
     server = EmbeddedPostgres(engine_folder / "postgres")
-    yield await server.start()
+    url = await server.start()
+    await prepare_postgres(url)
+    yield url
     await server.stop()
 
 
@@ -52,32 +66,14 @@ def chdb_url(engine_folder: Path) -> Iterator[str]:
 
 @pytest_asyncio.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """A fresh, empty Postgres database."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    admin = await asyncpg.connect(postgres_server)
-    await admin.execute(f'CREATE DATABASE "{name}"')
-    try:
-        yield postgres_server.replace("/postgres?", f"/{name}?")
-    finally:
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        await admin.close()
+    """A Postgres database, migrated."""
+    async with fresh_postgres(postgres_server) as url:
+        yield url
 
 
 @pytest_asyncio.fixture
-async def empty_columnar(chdb_url: str) -> AsyncIterator[Columnar]:
-    """A fresh ClickHouse database without tables."""
-    columnar = Columnar(chdb_url, database=f"test_{os.getpid()}_{next(_numbers)}")
-    await columnar.open()
-    try:
-        yield columnar
-    finally:
-        await columnar.command(f"DROP DATABASE IF EXISTS `{columnar.database}` SYNC")
-        await columnar.close()
-
-
-@pytest_asyncio.fixture
-async def empty_pool(postgres_url: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh, empty Postgres database."""
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
+    """A pool on `postgres_url`."""
     pool = await open_pool(postgres_url)
     try:
         yield pool
@@ -86,19 +82,31 @@ async def empty_pool(postgres_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest_asyncio.fixture
-async def stores(empty_pool: Pool, empty_columnar: Columnar) -> AsyncIterator[tuple[Pool, Columnar]]:
-    """Both stores, migrated."""
-    await migrate(empty_pool, empty_columnar)
-    yield empty_pool, empty_columnar
+async def columnar(postgres_server: str, chdb_url: str) -> AsyncIterator[Columnar]:
+    """A ClickHouse database, migrated and without rows."""
+    async with fresh_columnar(postgres_server, chdb_url) as columnar:
+        yield columnar
 
 
-@pytest.fixture
-def pool(stores: tuple[Pool, Columnar]) -> Pool:
-    """Postgres, migrated."""
-    return stores[0]
+@pytest_asyncio.fixture
+async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """A Postgres database without tables."""
+    async with fresh_postgres(postgres_server, migrated=False) as url:
+        yield url
 
 
-@pytest.fixture
-def columnar(stores: tuple[Pool, Columnar]) -> Columnar:
-    """ClickHouse, migrated."""
-    return stores[1]
+@pytest_asyncio.fixture
+async def empty_pool(empty_postgres_url: str) -> AsyncIterator[Pool]:
+    """A pool on `empty_postgres_url`."""
+    pool = await open_pool(empty_postgres_url)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@pytest_asyncio.fixture
+async def empty_columnar(chdb_url: str) -> AsyncIterator[Columnar]:
+    """A ClickHouse database without tables."""
+    async with bare_columnar(chdb_url) as columnar:
+        yield columnar

@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 
 from support.clients import ROOT, OtelCollector, built, eventually, run
-from support.program import Program, free_ports
+from support.ports import free_ports
+from support.program import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -19,8 +19,8 @@ from support.running import (
     clean_environment,
     command,
     data_folder,
-    free_ports,
     grpc_export,
+    named_ports,
     postmaster,
     tracestone_up,
 )
@@ -102,7 +102,7 @@ async def test_a_data_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> N
 
 async def test_a_port_that_is_taken_is_refused(folder: Path) -> None:
     for name in ("otlp_grpc_port", "sql_port"):
-        ports = free_ports()
+        ports = named_ports()
         with socket.create_server(("127.0.0.1", ports[name])):
             async with tracestone_up(folder / "own", ports=ports) as refused:
                 assert await refused.end() == 1

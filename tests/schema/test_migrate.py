@@ -57,11 +57,11 @@ async def test_a_migration_that_fails_in_either_store_refuses_the_start(
 
 
 async def test_another_process_s_long_migration_is_waited_for(
-    empty_pool: Pool, empty_columnar: Columnar, postgres_url: str
+    empty_pool: Pool, empty_columnar: Columnar, empty_postgres_url: str
 ) -> None:
     """Longer than a statement of the pool may take."""
     lock, unlock = (sqlfiles.queries("postgres", "migrate")[name] for name in ("lock", "unlock"))
-    hurried: Pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=1, command_timeout=2)
+    hurried: Pool = await asyncpg.create_pool(empty_postgres_url, min_size=1, max_size=1, command_timeout=2)
     async with empty_pool.acquire() as other:
         await other.execute(lock)
         waiting = asyncio.create_task(migrate(hurried, empty_columnar))

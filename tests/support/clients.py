@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import httpx
 
-from support.program import Program, free_ports
+from support.ports import free_ports
+from support.program import Program
 from tracestone.schema import clock
 
 ROOT = Path(__file__).parents[2]

@@ -1,34 +1,136 @@
-"""Databases of one's own on the engines of this test process, for fixtures that live longer than one test."""
+"""Databases of one's own on the engines of this test process.
+
+Migrating takes longer than most tests. Postgres is migrated once for a server and copied; a migrated ClickHouse
+database is emptied after its use and given to the next one, unless its tables are no longer what they were.
+"""
 
 import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool, open_pool
-from tracestone.schema.migrate import migrate
+from tracestone.schema.migrate import migrate, migrate_postgres
 
+_TEMPLATE = "migrated"
+_TABLES = (
+    "SELECT name, toString(uuid) AS uuid, if(engine LIKE '%MergeTree', create_table_query, '') AS made,"
+    " engine LIKE '%MergeTree' AND name != 'schema_migrations' AS filled"
+    " FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+)
+
+_Tables = list[dict[str, Any]]
 _numbers = itertools.count(1)
 
 
+# Migrated databases of each chDB, by its URL, which wait for their next use, with their tables as they were made.
+_used: dict[str, list[tuple[str, _Tables]]] = {}
+
+
+async def prepare_postgres(server: str) -> None:
+    """Makes the migrated database that others are copies of, and lets the server not wait for the disk.
+
+    Nobody pulls the plug on the tests' own server, and it has a hundred databases to make.
+    """
+    admin = await asyncpg.connect(server)
+    try:
+        await admin.execute("ALTER SYSTEM SET fsync = off")
+        await admin.execute("ALTER SYSTEM SET full_page_writes = off")
+        await admin.execute("SELECT pg_reload_conf()")
+        await admin.execute(f'CREATE DATABASE "{_TEMPLATE}"')
+        pool = await open_pool(_database(server, _TEMPLATE))
+        await migrate_postgres(pool)
+        await pool.close()
+    finally:
+        await admin.close()
+
+
 @asynccontextmanager
-async def fresh_stores(postgres_server: str, chdb_url: str) -> AsyncIterator[tuple[Pool, Columnar]]:
-    """Both stores, empty and migrated; dropped at the end."""
-    name = f"shared_{os.getpid()}_{next(_numbers)}"
-    admin = await asyncpg.connect(postgres_server)
-    await admin.execute(f'CREATE DATABASE "{name}"')
-    pool = await open_pool(postgres_server.replace("/postgres?", f"/{name}?"))
-    columnar = Columnar(chdb_url, database=name)
+async def fresh_postgres(server: str, *, migrated: bool = True) -> AsyncIterator[str]:
+    """The URL of a Postgres database of one's own; dropped at the end."""
+    name = _name()
+    admin = await asyncpg.connect(server)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{_TEMPLATE}"' if migrated else ""))
+        try:
+            yield _database(server, name)
+        finally:
+            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def fresh_columnar(server: str, chdb_url: str) -> AsyncIterator[Columnar]:
+    """A migrated ClickHouse database of one's own, without rows."""
+    used = _used.setdefault(chdb_url, [])
+    columnar, tables = await _emptied(chdb_url, used) or await _made(server, chdb_url)
+    try:
+        yield columnar
+    finally:
+        await columnar.close()
+        used.append((columnar.database, tables))
+
+
+@asynccontextmanager
+async def bare_columnar(chdb_url: str) -> AsyncIterator[Columnar]:
+    """A ClickHouse database without tables; dropped at the end."""
+    columnar = Columnar(chdb_url, database=_name())
     await columnar.open()
     try:
-        await migrate(pool, columnar)
-        yield pool, columnar
+        yield columnar
     finally:
-        await columnar.command(f"DROP DATABASE IF EXISTS `{name}` SYNC")
-        await columnar.close()
+        await _drop(columnar)
+
+
+@asynccontextmanager
+async def fresh_stores(server: str, chdb_url: str) -> AsyncIterator[tuple[Pool, Columnar]]:
+    """Both stores, empty and migrated."""
+    async with fresh_postgres(server) as url, fresh_columnar(server, chdb_url) as columnar:
+        pool = await open_pool(url)
+        try:
+            yield pool, columnar
+        finally:
+            await pool.close()
+
+
+async def _made(server: str, chdb_url: str) -> tuple[Columnar, _Tables]:
+    columnar = Columnar(chdb_url, database=_name())
+    await columnar.open()
+    async with fresh_postgres(server) as url:
+        pool = await open_pool(url)
+        await migrate(pool, columnar)
         await pool.close()
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        await admin.close()
+    return columnar, await columnar.query(_TABLES)
+
+
+async def _emptied(chdb_url: str, used: list[tuple[str, _Tables]]) -> tuple[Columnar, _Tables] | None:
+    """A used database without its rows and without the tokens of deduplication; those that were changed are dropped."""
+    while used:
+        name, tables = used.pop()
+        columnar = Columnar(chdb_url, database=name)
+        await columnar.open()
+        if await columnar.query(_TABLES) == tables:
+            for table in tables:
+                if table["filled"]:
+                    await columnar.command(f"TRUNCATE TABLE `{table['name']}` SYNC")
+            return columnar, tables
+        await _drop(columnar)
+    return None
+
+
+async def _drop(columnar: Columnar) -> None:
+    await columnar.command(f"DROP DATABASE IF EXISTS `{columnar.database}` SYNC")
+    await columnar.close()
+
+
+def _name() -> str:
+    return f"test_{os.getpid()}_{next(_numbers)}"
+
+
+def _database(server: str, name: str) -> str:
+    return server.replace("/postgres?", f"/{name}?")

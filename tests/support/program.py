@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from support.ports import free_ports
 
 _START_SECONDS = 90.0
 
@@ -141,13 +142,3 @@ class Program:
     def tail(self) -> str:
         """The end of what it logged."""
         return self.log.read_text()[-3000:] if self.log.exists() else ""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

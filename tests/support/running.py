@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import grpc
 import httpx
 
+from support.ports import free_ports
 from tracestone.collector.app import Collector
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
@@ -195,7 +195,7 @@ async def tracestone_up(
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Program]:
     """Starts `tracestone up` on free ports without waiting for it; kills it at the end if it still runs."""
-    ports = ports or free_ports()
+    ports = ports or named_ports()
     flags = [f"--{name.replace('_', '-')}={number}" for name, number in ports.items()]
     program = await start_program(data_dir, ports, *flags, *arguments, environment=environment)
     try:
@@ -234,14 +234,9 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **(more or {})}
 
 
-def free_ports() -> dict[str, int]:
-    """Four ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    try:
-        return {name: each.getsockname()[1] for name, each in zip(PORTS, sockets, strict=True)}
-    finally:
-        for each in sockets:
-            each.close()
+def named_ports() -> dict[str, int]:
+    """A free port for each of the program's."""
+    return dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
 
 
 def postmaster(data_dir: Path) -> int | None:

@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import httpx
 import pytest_asyncio
 
+from support.engines import fresh_stores
 from support.mlflow_server import StoredTrace, mlflow_server, real_deps, store_trace
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool, open_pool
-from tracestone.schema.migrate import migrate
-
-SHARED = "shared_mlflow_api"
+from tracestone.schema.engines.postgres import Pool
 
 
 @pytest_asyncio.fixture
@@ -30,18 +27,10 @@ async def stored_trace(columnar: Columnar) -> StoredTrace:
 @pytest_asyncio.fixture(scope="session")
 async def shared(postgres_server: str, chdb_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, StoredTrace]]:
     """An API and a trace for all tests that change nothing."""
-    admin = await asyncpg.connect(postgres_server)
-    await admin.execute(f'CREATE DATABASE "{SHARED}"')
-    await admin.close()
-    pool = await open_pool(postgres_server.replace("/postgres?", f"/{SHARED}?"))
-    columnar = Columnar(chdb_url, database=SHARED)
-    await columnar.open()
-    await migrate(pool, columnar)
-    trace = await store_trace(columnar)
-    async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
-        yield client, trace
-    await pool.close()
-    await columnar.close()
+    async with fresh_stores(postgres_server, chdb_url) as (pool, columnar):
+        trace = await store_trace(columnar)
+        async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
+            yield client, trace
 
 
 @pytest_asyncio.fixture

@@ -6,7 +6,6 @@ import fcntl
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from support.ports import free_ports
 from support.sql_endpoint import Endpoint
 
 
@@ -25,9 +25,7 @@ async def sql(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProces
 
 def free_port() -> str:
     """A port nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(free_ports(1)[0])
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,12 @@
 """API keys in Postgres: what is kept of them, their order, their bounds."""
 
 import pytest
-import pytest_asyncio
 
 from tracestone.schema import clock, keys
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, NotFound, TooLarge
 from tracestone.schema.keys import Key
-from tracestone.schema.migrate import migrate_postgres
 from tracestone.schema.stores.keys import KeyStore
-
-
-@pytest_asyncio.fixture
-async def pool(empty_pool: Pool) -> Pool:
-    """Postgres alone: keys need no ClickHouse."""
-    await migrate_postgres(empty_pool)
-    return empty_pool
-
 
 INGEST = keys.read_scopes(["ingest"])
 
