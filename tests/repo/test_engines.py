@@ -30,6 +30,7 @@ async def test_a_clickhouse_database_with_other_tables_is_not_used_again(postgre
         "DROP TABLE trace_rows",
         "CREATE TABLE more (n UInt8) ENGINE = Memory",
         "ALTER TABLE trace_rows MODIFY SETTING merge_with_ttl_timeout = 3",
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', 'x')",
     ):
         async with fresh_columnar(postgres_server, chdb_url) as changed:
             await changed.command(change)

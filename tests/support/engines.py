@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -17,18 +18,30 @@ from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.migrate import migrate, migrate_postgres
 
 _TEMPLATE = "migrated"
+_HISTORY = "schema_migrations"
 _TABLES = (
     "SELECT name, toString(uuid) AS uuid, if(engine LIKE '%MergeTree', create_table_query, '') AS made,"
-    " engine LIKE '%MergeTree' AND name != 'schema_migrations' AS filled"
-    " FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+    " engine LIKE '%MergeTree' AS filled FROM system.tables WHERE database = currentDatabase() ORDER BY name"
 )
 
-_Tables = list[dict[str, Any]]
+_Rows = list[dict[str, Any]]
 _numbers = itertools.count(1)
 
 
-# Migrated databases of each chDB, by its URL, which wait for their next use, with their tables as they were made.
-_used: dict[str, list[tuple[str, _Tables]]] = {}
+@dataclass(frozen=True)
+class _Schema:
+    """The tables of a migrated ClickHouse database and its history of migrations, to be compared."""
+
+    tables: _Rows
+    history: _Rows
+
+    def filled(self) -> list[str]:
+        """The tables that a test fills."""
+        return [table["name"] for table in self.tables if table["filled"] and table["name"] != _HISTORY]
+
+
+# Migrated databases of each chDB, by its URL, which wait for their next use, with what they were when they were made.
+_used: dict[str, list[tuple[str, _Schema]]] = {}
 
 
 async def prepare_postgres(server: str) -> None:
@@ -68,12 +81,12 @@ async def fresh_postgres(server: str, *, migrated: bool = True) -> AsyncIterator
 async def fresh_columnar(server: str, chdb_url: str) -> AsyncIterator[Columnar]:
     """A migrated ClickHouse database of one's own, without rows."""
     used = _used.setdefault(chdb_url, [])
-    columnar, tables = await _emptied(chdb_url, used) or await _made(server, chdb_url)
+    columnar, schema = await _emptied(chdb_url, used) or await _made(server, chdb_url)
     try:
         yield columnar
     finally:
         await columnar.close()
-        used.append((columnar.database, tables))
+        used.append((columnar.database, schema))
 
 
 @asynccontextmanager
@@ -98,27 +111,30 @@ async def fresh_stores(server: str, chdb_url: str) -> AsyncIterator[tuple[Pool, 
             await pool.close()
 
 
-async def _made(server: str, chdb_url: str) -> tuple[Columnar, _Tables]:
+async def _made(server: str, chdb_url: str) -> tuple[Columnar, _Schema]:
     columnar = Columnar(chdb_url, database=_name())
     await columnar.open()
     async with fresh_postgres(server) as url:
         pool = await open_pool(url)
         await migrate(pool, columnar)
         await pool.close()
-    return columnar, await columnar.query(_TABLES)
+    return columnar, await _schema(columnar)
 
 
-async def _emptied(chdb_url: str, used: list[tuple[str, _Tables]]) -> tuple[Columnar, _Tables] | None:
-    """A used database without its rows and without the tokens of deduplication; those that were changed are dropped."""
+async def _schema(columnar: Columnar) -> _Schema:
+    return _Schema(await columnar.query(_TABLES), await columnar.query(f"SELECT * FROM {_HISTORY} ORDER BY ALL"))
+
+
+async def _emptied(chdb_url: str, used: list[tuple[str, _Schema]]) -> tuple[Columnar, _Schema] | None:
+    """A used database without its rows; those whose schema was changed are dropped."""
     while used:
-        name, tables = used.pop()
+        name, schema = used.pop()
         columnar = Columnar(chdb_url, database=name)
         await columnar.open()
-        if await columnar.query(_TABLES) == tables:
-            for table in tables:
-                if table["filled"]:
-                    await columnar.command(f"TRUNCATE TABLE `{table['name']}` SYNC")
-            return columnar, tables
+        if await _schema(columnar) == schema:
+            for name in schema.filled():
+                await columnar.command(f"TRUNCATE TABLE `{name}` SYNC")
+            return columnar, schema
         await _drop(columnar)
     return None
 
