@@ -5,9 +5,11 @@
     python bench/ingest.py --rate 10000                     a fixed rate: acknowledgement and freshness at that load
     python bench/ingest.py --option=--receivers=2 --connections 16 --receive-only
                                                             two receiver processes, while the store is not the limit
-    python bench/ingest.py --transport json --receive-only  the same spans in OTLP's JSON form, the same over and over
+    python bench/ingest.py --transport json --receive-only  the same spans in OTLP's JSON form
+    python bench/ingest.py --gzip --receive-only            compressed, as OpenTelemetry Collectors send by default
 
-Every request has trace ids of its own. At the end the run waits until all is queryable and compares the counts in
+Every request has trace ids of its own, except that JSON and gzip are sixteen requests made beforehand, over and over:
+the generator's own CPU must stay small. At the end the run waits until all is queryable and compares the counts in
 `spans` and `traces` with what was acknowledged. Rates count acknowledged spans over the time of sending. CPU is taken
 from /proc, per thread: ClickHouse's and the loader's threads are the store, the rest is the receiver; receiver
 processes, where there are some, are the receiver alone. `--receive-only` makes the loader wait for a batch that never
@@ -17,6 +19,8 @@ fills, so that the log takes all there is; then nothing is counted in the store.
 import argparse
 import asyncio
 import contextlib
+import gzip
+import itertools
 import json
 import os
 import shutil
@@ -42,6 +46,9 @@ from payloads import SPANS_PER_TRACE, Template, as_json, template
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TICK = os.sysconf("SC_CLK_TCK")
+# Requests that are made beforehand, and how they are compressed: Go's and Python's exporters take the default level.
+PREPARED = 16
+GZIP_LEVEL = 6
 WAITING_LOADER = ["--batch-max-age-ms=3600000", f"--batch-max-bytes={1 << 40}", f"--wal-max-bytes={1 << 40}"]
 
 
@@ -182,26 +189,49 @@ class Pace:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
+def prepared(arguments: argparse.Namespace, shape: Template) -> list[bytes]:
+    """Requests that take too long to make while they are sent; none when each is made then, with ids of its own.
+
+    A gzip message over gRPC goes out as it is: the receiver looks at its first bytes, not at what gRPC says of it.
+    """
+    if arguments.transport != "json" and not arguments.gzip:
+        return []
+    rng = np.random.default_rng()
+    made = [shape.stamp(rng, time.time_ns()) for _ in range(PREPARED)]
+    if arguments.transport == "json":
+        made = [as_json(request) for request in made]
+    return [gzip.compress(request, GZIP_LEVEL) for request in made] if arguments.gzip else made
+
+
 async def send(
-    arguments: argparse.Namespace, ports: Ports, shape: Template, sent: Sent, going: Callable[[], bool]
+    arguments: argparse.Namespace,
+    ports: Ports,
+    shape: Template,
+    made: list[bytes],
+    sent: Sent,
+    going: Callable[[], bool],
 ) -> None:
-    """Runs the senders for as long as it is `going`; what is on its way then is still acknowledged."""
+    """Runs the senders for as long as it is `going`; what is on its way then is still acknowledged.
+
+    Sends what is `made`, or requests of the `shape` when that is nothing.
+    """
     began = time.perf_counter()
     pace = Pace(arguments.rate)
     rng = np.random.default_rng()
-    fixed = as_json(shape.stamp(rng, time.time_ns())) if arguments.transport == "json" else b""
-    media_type = "application/json" if fixed else "application/x-protobuf"
+    media_type = "application/json" if arguments.transport == "json" else "application/x-protobuf"
+    headers = {"content-type": media_type, **({"content-encoding": "gzip"} if arguments.gzip else {})}
+    turns = itertools.cycle(made)
 
     async def loop(call: Any) -> None:
         while going():
             await pace.turn(shape.spans)
-            request = fixed or shape.stamp(rng, time.time_ns())
+            request = next(turns) if made else shape.stamp(rng, time.time_ns())
             while True:
                 began = time.perf_counter()
                 if await call(request):
                     sent.latencies.append(time.perf_counter() - began)
                     sent.spans += shape.spans
-                    sent.data += len(request)
+                    sent.data += len(shape.data)
                     break
                 sent.refused += 1
                 await asyncio.sleep(0.2)
@@ -229,7 +259,7 @@ async def send(
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports.http}", limits=limits, timeout=60) as client:
 
             async def over_http(request: bytes) -> bool:
-                answer = await client.post("/v1/traces", content=request, headers={"content-type": media_type})
+                answer = await client.post("/v1/traces", content=request, headers=headers)
                 if answer.status_code not in (200, 503):
                     raise RuntimeError(f"HTTP {answer.status_code}: {answer.content[:200]!r}")
                 return answer.status_code == 200
@@ -285,11 +315,12 @@ def wait_ready(process: subprocess.Popen[str]) -> None:
 
 
 def on_disk(folder: Path) -> int:
-    """Bytes of all files; merges take some away while they are counted."""
+    """Bytes of all files; merges take some away, and whole folders, while they are counted."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
@@ -309,6 +340,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         await asyncio.sleep(3)
         idle = memory(pid, folder)
         shape = template(arguments.span_bytes, max(1, arguments.request_spans // SPANS_PER_TRACE))
+        made = prepared(arguments, shape)
         sent, fresh = Sent(), []
         before, threads_before, own_before = cpu_total(pid), cpu_by_thread(pid), time.process_time()
         children = receivers(pid)
@@ -328,7 +360,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         def going() -> bool:
             return time.perf_counter() < until
 
-        tasks = [send(arguments, ports, shape, sent, going)]
+        tasks = [send(arguments, ports, shape, made, sent, going)]
         if not arguments.no_probe and not arguments.receive_only:
             tasks.append(probe(ports, going, fresh))
         await asyncio.gather(*tasks)
@@ -406,6 +438,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--span-bytes", type=int, default=1000)
     parser.add_argument("--request-spans", type=int, default=512)
     parser.add_argument("--transport", choices=("grpc", "http", "json"), default="grpc")
+    parser.add_argument("--gzip", action="store_true", help="requests compressed beforehand; with --receive-only")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=0, help="spans a second; 0 is as fast as possible")
     parser.add_argument("--senders", type=int, default=8)
@@ -421,8 +454,8 @@ def main() -> None:
     """Parses the command line, runs, prints."""
     parser = command_line()
     arguments = parser.parse_args()
-    if arguments.transport == "json" and not arguments.receive_only:
-        parser.error("JSON is sent again and again with the same ids, so it can only be received: --receive-only")
+    if (arguments.transport == "json" or arguments.gzip) and not arguments.receive_only:
+        parser.error("what is prepared is sent again and again with the same ids, so it needs --receive-only")
     folder = Path(tempfile.mkdtemp(prefix="tracestone-bench-"))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -102,8 +103,8 @@ class Watched:
             open_files=sum(self._each(open_files, [self._root, *receivers])),
             log_mb=ingest.on_disk(self._folder / "wal") / 1e6,
             waiting_mb=self.backlog()["waiting_bytes"] / 1e6,
-            parts=sum(1 for path in clickhouse.glob("store/*/*/*") if PART.fullmatch(path.name)),
-            span_parts=sum(1 for path in clickhouse.glob("data/*/span_rows/*") if PART.fullmatch(path.name)),
+            parts=sum(map(parts, clickhouse.glob("data/tracestone/*"))),
+            span_parts=parts(clickhouse / "data/tracestone/span_rows"),
             clickhouse_mb=ingest.on_disk(clickhouse) / 1e6,
             disk_mb=ingest.on_disk(self._folder) / 1e6,
             fresh=fresh,
@@ -123,9 +124,14 @@ def memory(pid: int) -> tuple[int, int]:
     return int(lines["VmRSS"].split()[0]) * 1024, int(lines["RssAnon"].split()[0]) * 1024
 
 
+def parts(table: Path) -> int:
+    """The parts of a table, those included that merges have replaced and that are not removed yet."""
+    return sum(1 for name in os.listdir(table) if PART.fullmatch(name))
+
+
 def open_files(pid: int) -> int:
     """File descriptors of a process."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def line(sample: Sample) -> str:
@@ -186,21 +192,19 @@ class Soak:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.end)
         shape = template(self._arguments.span_bytes, self._arguments.request_spans // SPANS_PER_TRACE)
         print(heading(), flush=True)
-        watching = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(ingest.send(self._arguments, self._ports, shape, self._sent, self._going))
+                tasks.create_task(self._watch())
+                tasks.create_task(ingest.send(self._arguments, self._ports, shape, [], self._sent, self._going))
                 tasks.create_task(ingest.probe(self._ports, self._going, self._fresh, patience=DRAIN_SECONDS))
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
             print("\n".join(slopes(self.samples)), flush=True)
         await self._drain()
         await self._count()
 
     async def _watch(self) -> None:
         spans, cpu, at, probes = 0, self._watched.cpu(), time.perf_counter(), 0
-        while True:
+        while self._going():
             await asyncio.sleep(max(0.0, at + EVERY_SECONDS - time.perf_counter()))
             now, spent, fresh = (
                 time.perf_counter(),
@@ -275,6 +279,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, help="file to which every sample is appended as JSON")
     parser.add_argument("--option", action="append", default=[], help="passed on to tracestone up")
     arguments = parser.parse_args()
+    arguments.gzip = False
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True)
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="tracestone-soak-"))
