@@ -17,6 +17,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from tracestone.collector.leaving import leave_within
+from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
 from tracestone.schema.errors import TracestoneError
 from tracestone.schema.observe import set_up_logging
@@ -88,6 +89,7 @@ def up(config_file: Path | None, **flags: Any) -> None:
     """Run everything in one process, until Ctrl-C or SIGTERM."""
     settings = _settings(flags, config_file)
     raise_limit(settings.max_connections)
+    keep_for_requests()
     _run(_up(settings))
 
 

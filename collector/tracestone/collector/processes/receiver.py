@@ -20,6 +20,7 @@ import uvloop
 
 from tracestone.collector.doors import Doors
 from tracestone.collector.leaving import leave_within
+from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.otlp_ports import OtlpPorts
 from tracestone.collector.processes.channel import Channel
 from tracestone.collector.processes.order import Order
@@ -146,6 +147,7 @@ def main() -> None:
     """Runs until the main process says stop, or ends."""
     # A terminal sends Ctrl-C to all processes; what is to be done the main process says.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_for_requests()
     threading.Thread(target=_follow_main_process, args=(os.getppid(),), daemon=True, name="main process").start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(socket.socket(fileno=int(sys.argv[1]))))
