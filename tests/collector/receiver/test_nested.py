@@ -5,12 +5,13 @@ import math
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.running import Running, grpc_export
 from support.telemetry import export_request, otlp_span
-from tracestone.collector.receiver.admission import admit
+from tracestone.collector.receiver.admission import admit, plain
 from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
@@ -275,3 +276,44 @@ async def test_an_all_zero_parent_is_none(receiver: Running, trace: int) -> None
     span.parent_span_id = bytes(8)
     assert await _send(receiver, span) == b""
     assert (await _row(receiver, trace))["parent_span_id"] == ""
+
+
+@pytest.mark.parametrize("nested", [{"a": 1}, {}, [[1]], [{"a": 1}], [1, [2], 3], ["x", {}, "y"]])
+@pytest.mark.parametrize("place", ["resource", "scope", "span", "event", "link"])
+def test_a_nested_value_is_seen_whatever_stands_around_it(place: str, nested: Any) -> None:
+    """Attributes are merged while a request is checked; what comes after a nested value must not hide it."""
+
+    def request(*values: Any) -> bytes:
+        spans = [otlp_span(1, number, start_ns=START, attributes={"plain": "p"}) for number in (1, 2, 3)]
+        spans[1].events.add(name="e")
+        spans[1].links.add(trace_id=b"\1" * 16, span_id=b"\1" * 8)
+        message = export_request(*spans)
+        (resource,) = message.resource_spans
+        (scope,) = resource.scope_spans
+        span = scope.spans[1]
+        holder = {
+            "resource": resource.resource,
+            "scope": scope.scope,
+            "span": span,
+            "event": span.events[0],
+            "link": span.links[0],
+        }[place]
+        holder.attributes.extend(_attribute(f"key {number}", value) for number, value in enumerate(values))
+        return message.SerializeToString()
+
+    plain_values = ["text", 1, 2.0, True, b"raw", None]
+    if place in ("resource", "span"):
+        plain_values.append(["a", "b"])
+    assert plain(TRACES, request(*plain_values), Limits()) is not None
+    assert plain(TRACES, request(*plain_values, nested, *plain_values), Limits()) is None
+
+
+def test_a_bad_span_costs_its_neighbours_no_attribute() -> None:
+    good = otlp_span(1, 1, start_ns=START, attributes={"a": "x", "b": 2, "c": 0.5, "d": ["e", "f"]})
+    good.events.add(name="e").attributes.extend([_attribute("g", "h"), _attribute("i", 1)])
+    bad = otlp_span(1, 2, start_ns=START, attributes={"a": "x"})
+    bad.span_id = b"short"
+    admitted = admit(TRACES, export_request(good, bad, good).SerializeToString(), Limits())
+    assert (admitted.items, admitted.rejected) == (2, 1)
+    kept = ExportTraceServiceRequest.FromString(admitted.data)
+    assert list(kept.resource_spans[0].scope_spans[0].spans) == [good, good]

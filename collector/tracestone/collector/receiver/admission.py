@@ -108,6 +108,8 @@ def _piece(signal: Signal, piece: Piece, limits: Limits) -> tuple[Admitted, bool
         bad = [item for item in signal.all_items(request) if signal.problem(item)]
         invalid = sum(map(signal.weight, bad))
         reason = reason or signal.problem(bad[0])
+        if not changed:  # what was only checked does not hold all of it
+            request = signal.message.FromString(piece.data)
         _drop_invalid(signal, request)
         total = sum(map(signal.weight, signal.all_items(request)))
         changed = True

@@ -6,7 +6,7 @@ from operator import attrgetter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.signals.signal import Listed, Signal, as_sent, composite_in, is_composite, nested_in
+from tracestone.collector.signals.signal import Listed, Signal, composite_in, for_checking, is_composite, nested_in
 from tracestone.protos.ingest.v1.logs_pb2 import Logs
 
 
@@ -29,7 +29,7 @@ LOGS = Signal(
     counted="log record(s)",
     service="opentelemetry.proto.collector.logs.v1.LogsService",
     message=Logs,
-    incoming=as_sent(Logs),
+    incoming=for_checking(Logs),
     request=ExportLogsServiceRequest,
     response=ExportLogsServiceResponse,
     rejected="rejected_log_records",

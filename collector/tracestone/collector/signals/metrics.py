@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.signals.signal import Signal, as_sent, composite_in, nested_in
+from tracestone.collector.signals.signal import Signal, composite_in, for_checking, nested_in
 from tracestone.protos.ingest.v1.metrics_pb2 import Metric, Metrics
 
 
@@ -58,7 +58,7 @@ METRICS = Signal(
     counted="data point(s)",
     service="opentelemetry.proto.collector.metrics.v1.MetricsService",
     message=Metrics,
-    incoming=as_sent(Metrics),
+    incoming=for_checking(Metrics),
     request=ExportMetricsServiceRequest,
     response=ExportMetricsServiceResponse,
     rejected="rejected_data_points",

@@ -14,6 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 Part = Callable[[Any], Any]
+_VALUES = ("AnyValue", "FlatValue", "Scalar")
+_MERGED = ("KeyValue", "FlatKeyValue", "Scalar")
 # The message fields of an item, by message: field number and what is in it.
 Tree = Mapping[str, Mapping[int, str]]
 
@@ -44,7 +46,7 @@ class Signal:
     message: type[Any]
     """The class of what the log stores and ClickHouse reads."""
     incoming: type[Any]
-    """The same, but it refuses what a sender may not write (`as_sent`)."""
+    """The class with which a request is checked, and nothing else done (`for_checking`)."""
     request: type[Any]
     """OTLP's own class of a request."""
     response: type[Any]
@@ -79,15 +81,29 @@ class Signal:
                 yield from self.items(scope)
 
 
-def as_sent(message: type[Any]) -> type[Any]:
-    """The class of what the log stores, except that a value in our own `json_value` is refused like a nested one."""
+def for_checking(message: type[Any]) -> type[Any]:
+    """The class with which the C parser checks a request of a sender: it reads the same bytes and keeps less of them.
+
+    It differs from the class of what the log stores in that a value in our own `json_value` is refused like a nested
+    one, and in that all attributes of an item, and all values of an array, are one message, into which each is merged
+    as protobuf merges a field that comes again. Nothing is refused less for that: every text is checked, and a nested
+    value stays nested whatever comes after it, since values exclude each other no longer. But there are a quarter of
+    the objects to make and to look at, and looking at them was most of the receiver's work.
+    """
     file = FileDescriptorProto()
     message.DESCRIPTOR.file.CopyToProto(file)
     for each in file.message_type:
+        if each.name in _VALUES:
+            del each.oneof_decl[:]
         for one in each.field:
             if one.name == "json_value":
                 one.type = FieldDescriptorProto.TYPE_MESSAGE
                 one.type_name = f".{file.package}.Nested"
+            if each.name in _VALUES:
+                one.ClearField("oneof_index")
+            # The attributes of resources are read: they may name an experiment.
+            if each.name != "Resource" and one.type_name.rpartition(".")[2] in _MERGED:
+                one.label = FieldDescriptorProto.LABEL_OPTIONAL
     pool = DescriptorPool()
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(message.DESCRIPTOR.full_name))

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from tracestone.collector.signals.signal import Listed, Signal, as_sent, composite_in, nested_in
+from tracestone.collector.signals.signal import Listed, Signal, composite_in, for_checking, nested_in
 from tracestone.protos.ingest.v1.traces_pb2 import Span, Traces
 
 _ZERO_TRACE_ID = bytes(16)
@@ -55,7 +55,7 @@ TRACES = Signal(
     counted="span(s)",
     service="opentelemetry.proto.collector.trace.v1.TraceService",
     message=Traces,
-    incoming=as_sent(Traces),
+    incoming=for_checking(Traces),
     request=ExportTraceServiceRequest,
     response=ExportTraceServiceResponse,
     rejected="rejected_spans",
