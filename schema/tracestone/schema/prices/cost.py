@@ -34,6 +34,10 @@ class Usage:
     images: str = "0"
 
 
+STORED = Usage()
+"""The usage of a stored span: the columns of span_rows."""
+
+
 def expression(usage: Usage) -> str:
     """A Tuple(cost_input, cost_output, cost_total Nullable(Float64), cost_source String, price_id UInt64).
 

@@ -1,0 +1,1 @@
+"""Rewriting stored spans, slice by slice, while everything else goes on."""
