@@ -16,9 +16,13 @@ import asyncpg
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.migrate import migrate, migrate_postgres
+from tracestone.schema.stores.prices import PriceTable
 
 _TEMPLATE = "migrated"
 _HISTORY = "schema_migrations"
+# What is there from the start stays there: the prices of the package.
+_KEPT = (_HISTORY, "model_price_rows", "price_providers")
+_OWN_PRICES = "model_price_rows WHERE own"
 _TABLES = (
     "SELECT name, toString(uuid) AS uuid, if(engine LIKE '%MergeTree', create_table_query, '') AS made,"
     " engine LIKE '%MergeTree' AS filled FROM system.tables WHERE database = currentDatabase() ORDER BY name"
@@ -37,7 +41,7 @@ class _Schema:
 
     def filled(self) -> list[str]:
         """The tables that a test fills."""
-        return [table["name"] for table in self.tables if table["filled"] and table["name"] != _HISTORY]
+        return [table["name"] for table in self.tables if table["filled"] and table["name"] not in _KEPT]
 
 
 # Migrated databases of each chDB, by its URL, which wait for their next use, with what they were when they were made.
@@ -134,6 +138,9 @@ async def _emptied(chdb_url: str, used: list[tuple[str, _Schema]]) -> tuple[Colu
         if await _schema(columnar) == schema:
             for name in schema.filled():
                 await columnar.command(f"TRUNCATE TABLE `{name}` SYNC")
+            if (await columnar.query(f"SELECT count() AS n FROM {_OWN_PRICES}"))[0]["n"]:
+                await columnar.command(f"DELETE FROM {_OWN_PRICES}")
+                await PriceTable(columnar).reload()
             return columnar, schema
         await _drop(columnar)
     return None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.engines import fresh_stores
 from support.faulty_columnar import PickyColumnar
@@ -56,16 +57,21 @@ async def _price(stores: Stores, model: str, usd: float, **more: Any) -> None:
         pass
 
 
-async def _call(
-    stores: Stores, trace: int, span: int = 1, parent: int = 0, *, experiment: int = 1, at: int = 0, model: str = "m",
-    tokens: int = 10, **attributes: Any,
-) -> None:  # fmt: skip
+def _span(
+    trace: int, span: int = 1, parent: int = 0, *, at: int = 0, model: str = "m", tokens: int = 10, **attributes: Any
+) -> Span:
     given = {
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "acme", "gen_ai.request.model": model,
         "gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 1, **attributes,
     }  # fmt: skip
-    made = otlp_span(trace, span, parent, start_ns=START + at, attributes=given)
-    await store(SpanStore(stores[1]), export_request(made), experiment)
+    return otlp_span(trace, span, parent, start_ns=START + at, attributes=given)
+
+
+async def _call(
+    stores: Stores, trace: int, span: int = 1, parent: int = 0, *, experiment: int = 1, **more: Any
+) -> None:
+    request = export_request(_span(trace, span, parent, **more))
+    await store(SpanStore(stores[1]), request, experiment)
 
 
 async def _reprice(stores: Stores, *, step_spans: int = 50_000, **what: Any) -> Rewrite:
@@ -209,8 +215,9 @@ async def test_only_what_is_asked_for(stores: Stores) -> None:
 async def test_it_goes_on_where_it_broke_off(stores: Stores, chdb_url: str, refused: str) -> None:
     """The traces of a step that had been written, but not computed, are computed by whoever goes on."""
     await _price(stores, "m", 0.5)
-    for trace in range(1, 31):
-        await _call(stores, trace, at=trace * 60_000_000_000, experiment=1 + trace // 21)
+    for experiment, traces in ((1, range(1, 21)), (2, range(21, 31))):
+        spans = [_span(trace, at=trace * 60_000_000_000) for trace in traces]
+        await store(SpanStore(stores[1]), export_request(*spans), experiment)
     pool, columnar = stores
     breaking = BreakingColumnar(chdb_url, database=columnar.database)
     await breaking.open()
