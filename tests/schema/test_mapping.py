@@ -14,9 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.engines import fresh_stores
 from support.telemetry import export_request, otlp_span, store
-from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.mapping import generate
+from tracestone.schema.mapping import generate, tables
 from tracestone.schema.stores.spans import SpanStore
 
 START = 1_790_000_000_000_000_000
@@ -75,53 +74,79 @@ def stored_many(clickhouse: Columnar) -> StoredMany:
     return run
 
 
-def test_the_committed_migration_is_the_generated_one() -> None:
-    (committed,) = (each for each in sqlfiles.migrations("clickhouse") if each.name == "spans_view")
-    assert committed.text == generate.migration()
-
-
 def test_every_row_of_the_map_is_used_once() -> None:
-    sources = generate.sources()
-    assert len({(source.column, source.key) for source in sources}) == len(sources)
-    for column in {source.column for source in sources}:
-        ranks = [source.rank for source in sources if source.column == column]
-        assert ranks == list(range(1, len(ranks) + 1)), column
+    sources = tables.read().sources
+    assert len({(source.column, source.key, source.form) for source in sources}) == len(sources)
 
 
 _SAMPLES: dict[str, tuple[Any, Any]] = {
     "text": ("some text", "some text"),
-    "texts": ("stop", ["stop"]),
+    "texts": ("some reason", ["some reason"]),
     "integer": (17, 17),
     "number": (0.125, 0.125),
     "seconds": (1.5, 1_500_000_000),
+    "milliseconds": (1.5, 1_500_000),
     "content": ("some content", "some content"),
 }
+# They are no columns of `spans`, or are that of a resource too.
+_HIDDEN = ("span_kind", "component_type", "logfire_type", "pending_parent", "environment", "release")
+_NEEDS = {convention.name: {convention.needs: "x"} for convention in tables.read().conventions if convention.needs}
+
+
+def _sent(source: tables.Source, value: Any) -> dict[str, Any]:
+    """The attribute that holds a value for a source, JSON where its key says so."""
+    key, *fields = source.key.split(">")
+    for field in reversed(fields):
+        value = {field: value} if field else value
+    return {**_NEEDS.get(source.convention, {}), key: json.dumps(value) if fields else value}
+
+
+def _merged(attributes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Attributes together; what is JSON in several becomes one object."""
+    merged: dict[str, Any] = {}
+    for key, value in (pair for each in attributes for pair in each.items()):
+        if key in merged and isinstance(value, str) and value.startswith("{"):
+            value = json.dumps(_deep(json.loads(merged[key]), json.loads(value)))
+        merged[key] = value
+    return merged
+
+
+def _deep(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    for key, value in other.items():
+        one[key] = _deep(one[key], value) if isinstance(value, dict) and key in one else value
+    return one
 
 
 async def test_each_attribute_fills_its_column(stored_many: StoredMany) -> None:
-    sources = [
-        source
-        for source in generate.sources()
-        if source.form in _SAMPLES and source.column not in ("span_kind", "environment", "release")
-    ]
+    sources = [source for source in tables.read().sources if source.form in _SAMPLES and source.column not in _HIDDEN]
     rows = await stored_many(
-        [{"unrelated": "x", source.key: _SAMPLES[source.form][0], "other.count": 3} for source in sources]
+        [{"unrelated": "x", **_sent(source, _SAMPLES[source.form][0]), "other.count": 3} for source in sources]
     )
     for source, row in zip(sources, rows, strict=True):
         value, expected = _SAMPLES[source.form]
-        assert (source.key, row[source.column]) == (source.key, expected)
-        assert row["attributes"][source.key] == str(value)
+        if source.column.startswith("usage."):
+            assert (source.key, row["usage_details"]) == (source.key, {source.column.removeprefix("usage."): expected})
+        else:
+            assert (source.key, row[source.column]) == (source.key, expected)
+        if ">" not in source.key:
+            assert row["attributes"][source.key] == str(value)
+        if source.convention != "otel_general":
+            assert row["convention"] == source.convention
 
 
-async def test_a_lower_rank_wins_whatever_the_order_of_arrival(stored_many: StoredMany) -> None:
-    columns: dict[str, dict[str, Any]] = {}
-    for source in generate.sources():
-        if source.form in ("text", "integer", "number") and source.column != "span_kind":
-            value = f"rank {source.rank}" if source.form == "text" else source.rank
-            columns.setdefault(source.column, {})[source.key] = value
-    rows = await stored_many([*columns.values(), *(dict(reversed(values.items())) for values in columns.values())])
-    for (column, values), row in zip([*columns.items()] * 2, rows, strict=True):
-        assert (column, row[column]) == (column, next(iter(values.values())))
+async def test_an_earlier_row_of_the_map_wins_whatever_the_order_of_arrival(stored_many: StoredMany) -> None:
+    columns: dict[str, list[tuple[tables.Source, Any]]] = {}
+    for source in tables.read().sources:
+        if source.form in ("text", "integer", "number") and source.column not in _HIDDEN:
+            found = columns.setdefault(source.column, [])
+            found.append((source, f"number {len(found)}" if source.form == "text" else len(found) + 1))
+    wanted = {
+        column: found for column, found in columns.items() if not column.startswith("usage.") and "tokens" not in column
+    }
+    orders = [*wanted.values(), *(found[::-1] for found in wanted.values())]
+    rows = await stored_many([_merged([_sent(source, value) for source, value in found]) for found in orders])
+    for (column, found), row in zip([*wanted.items()] * 2, rows, strict=True):
+        assert (column, row[column]) == (column, found[0][1])
 
 
 async def test_an_empty_text_does_not_win(stored: Stored) -> None:
@@ -199,12 +224,29 @@ def _span_types() -> list[dict[str, str]]:
 
 
 async def test_span_types(stored_many: StoredMany) -> None:
-    known = _span_types()
+    known = [row for row in _span_types() if not row["key"].startswith("(")]
+    conventions = {source.key: source for source in tables.read().sources if source.form == "text"}
+    values = [row["value"].replace("*", "Some") for row in known]
     rows = await stored_many(
-        [{row["key"]: row["value"]} for row in known] + [{row["key"]: row["value"].upper()} for row in known]
+        [_sent(conventions[row["key"]], value) for row, value in zip(known, values, strict=True)]
+        + [_sent(conventions[row["key"]], value.upper()) for row, value in zip(known, values, strict=True)]
     )
     for expected, row in zip(known * 2, rows, strict=True):
-        assert (expected["value"], row["span_type"]) == (expected["value"], expected["span_type"])
+        assert (expected["key"], expected["value"], row["span_type"]) == (
+            expected["key"],
+            expected["value"],
+            expected["span_type"],
+        )
+
+
+async def test_a_span_s_name_tells_its_type_when_no_attribute_does(stored: Stored) -> None:
+    def named(name: str) -> Callable[[Span], None]:
+        return lambda span: setattr(span, "name", name)
+
+    for row in _span_types():
+        if row["key"] == "(name)":
+            assert (await stored({}, change=named(row["value"])))["span_type"] == row["span_type"]
+    assert (await stored({"gen_ai.operation.name": "chat"}, change=named("invocation")))["span_type"] == "llm"
 
 
 @pytest.mark.parametrize(
@@ -359,16 +401,17 @@ async def test_current_opentelemetry_genai_chat(stored: Stored) -> None:
         "finish_reasons": ["stop"],
         "time_to_first_token_ns": 250_000_000,
         "input": json.dumps(messages),
-        "input_messages": json.dumps(messages),
         "output": json.dumps(answer),
-        "output_messages": json.dumps(answer),
         "system_instructions": "be kind",
         "tool_definitions": json.dumps(tools),
         "user_id": "u-1",
         "input_preview": "Hi",
         "output_preview": "Hello",
+        "convention": "otel_genai",
+        "token_semantics": "inclusive",
     }
     assert {name: row[name] for name in expected} == expected
+    assert (json.loads(row["input_messages"]), json.loads(row["output_messages"])) == (messages, answer)
 
 
 async def test_current_opentelemetry_genai_tool(stored: Stored) -> None:
@@ -428,7 +471,7 @@ async def test_openinference_messages_tools_and_documents(stored: Stored) -> Non
     (message,) = json.loads(row["output_messages"])
     assert message == {
         "role": "assistant",
-        "parts": [{"type": "tool_call", "id": "c2", "name": "sum", "arguments": '{"a": 1}'}],
+        "parts": [{"type": "tool_call", "id": "c2", "name": "sum", "arguments": {"a": 1}}],
     }
     assert json.loads(row["tool_definitions"]) == [{"name": "sum"}, {"name": "product"}]
     assert json.loads(row["retrieval_documents"]) == [{"id": "d1", "content": "text", "score": 0.5}]

@@ -24,6 +24,7 @@ _SPAN = Span(
     start_time_ns=START_NS,
     end_time_ns=START_NS + 840 * MS,
     duration_ns=840 * MS,
+    in_progress=False,
     status_code="OK",
     status_message="",
     scope_name="openai",

@@ -59,7 +59,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         raise StartRefused("The demo sends without TLS; leave out the setting demo or tls_cert_file.")
     async with AsyncExitStack() as stack:
         pool, columnar, settings = await stack.enter_async_context(_stores(settings))
-        await migrate(pool, columnar)
+        await migrate(pool, columnar, settings.mapping_dir)
         collector = Collector(settings, pool, columnar)
         scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings)
         await scoring.start()

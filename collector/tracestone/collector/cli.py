@@ -278,7 +278,7 @@ async def _migrate(settings: Settings) -> None:
     from tracestone.schema.migrate import migrate
 
     async with allinone.stores(settings) as (pool, columnar):
-        applied = await migrate(pool, columnar)
+        applied = await migrate(pool, columnar, settings.mapping_dir)
     for each in applied:
         click.echo(f"{each.store} {each.version:04d} {each.name}")
     click.echo(f"{len(applied)} migration(s) applied" if applied else "the schema is up to date")

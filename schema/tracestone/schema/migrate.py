@@ -4,16 +4,22 @@ Safe to run twice and by several processes at once: a Postgres advisory lock is 
 guards ClickHouse too, which has no lock of its own. A Postgres migration is one transaction. A ClickHouse migration
 is several statements that must each be safe to run again; it is recorded only when all of them have run.
 A recorded migration whose file changed, or a store newer than this code, stops the run.
+
+The views that turn requests into spans are generated from the map of attributes (`mapping/`), and brought up to it
+whenever it is another than the one in force; what is inserted meanwhile goes through the old views or the new.
 """
 
+import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Failed, Pool, storage_errors
 from tracestone.schema.errors import StartRefused
+from tracestone.schema.mapping import generate, tables
 from tracestone.schema.stores.prices import PriceTable
 
 # A migration, another process's too, may take long; the pool's own time limit is for requests.
@@ -31,14 +37,16 @@ class Applied:
     name: str
 
 
-async def migrate(pool: Pool, columnar: Columnar) -> list[Applied]:
+async def migrate(pool: Pool, columnar: Columnar, mapping_dir: Path | None = None) -> list[Applied]:
     """Brings both stores to the newest schema; returns what was applied (empty when nothing was missing).
+
+    `mapping_dir` holds a deployment's own rows of the map of attributes.
 
     Raises StartRefused, StorageDown.
     """
     try:
         with storage_errors():
-            return await _locked(pool, columnar)
+            return await _locked(pool, columnar, mapping_dir)
     except StatementFailed as error:
         raise StartRefused(f"A ClickHouse migration failed: {_line(error)}") from error
     except Failed as error:
@@ -49,18 +57,18 @@ async def migrate_postgres(pool: Pool) -> None:
     """The same for Postgres alone, for commands that need no ClickHouse. Raises StartRefused, StorageDown."""
     try:
         with storage_errors():
-            await _locked(pool, None)
+            await _locked(pool, None, None)
     except Failed as error:
         raise StartRefused(f"A Postgres migration failed: {_line(error)}") from error
 
 
-async def _locked(pool: Pool, columnar: Columnar | None) -> list[Applied]:
+async def _locked(pool: Pool, columnar: Columnar | None, mapping_dir: Path | None) -> list[Applied]:
     control = sqlfiles.queries("postgres", "migrate")
     async with pool.acquire() as connection:
         await connection.execute(control["lock"], timeout=_LONGEST_SECONDS)
         try:
             applied = await _postgres(connection)
-            return applied if columnar is None else [*applied, *await _clickhouse(columnar)]
+            return applied if columnar is None else [*applied, *await _clickhouse(columnar, mapping_dir)]
         finally:
             # The lock of a lost connection has gone with it.
             if not connection.is_closed():
@@ -84,7 +92,7 @@ async def _postgres(connection: Any) -> list[Applied]:
     return applied
 
 
-async def _clickhouse(columnar: Columnar) -> list[Applied]:
+async def _clickhouse(columnar: Columnar, mapping_dir: Path | None) -> list[Applied]:
     control = sqlfiles.queries("clickhouse", "migrate")
     await columnar.command(control["create_history"])
     recorded = {int(row["version"]): str(row["checksum"]) for row in await columnar.query(control["history"])}
@@ -98,7 +106,23 @@ async def _clickhouse(columnar: Columnar) -> list[Applied]:
         )
         applied.append(_announce("clickhouse", migration))
     await PriceTable(columnar).load_shipped()
+    await _follow_map(columnar, tables.read(mapping_dir))
     return applied
+
+
+async def _follow_map(columnar: Columnar, wanted: tables.Tables) -> None:
+    control = sqlfiles.queries("clickhouse", "migrate")
+    checksum = hashlib.sha256("\n".join(generate.views(wanted, 0)).encode()).hexdigest()
+    known = await columnar.query(control["attribute_maps"])
+    if known and known[0]["checksum"] == checksum:
+        return
+    # A map that was in force before gets its number again, so what it filled needs no filling.
+    again = [int(row["version"]) for row in known if row["checksum"] == checksum]
+    version = again[0] if again else max((int(row["version"]) for row in known), default=0) + 1
+    for statement in generate.views(wanted, version):
+        await columnar.command(statement)
+    await columnar.command(control["record_attribute_map"], {"version": version, "checksum": checksum})
+    logger.info("map of attributes applied", extra={"store": "clickhouse", "version": version})
 
 
 def _missing(store: sqlfiles.Store, recorded: dict[int, str]) -> list[sqlfiles.Migration]:

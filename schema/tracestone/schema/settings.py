@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         None, description="Postgres, as postgresql://user:password@host/db. Unset: a private server inside data_dir."
     )
 
+    mapping_dir: Path | None = Field(
+        None, description="Folder with a deployment's own rows of the map of attributes (docs/mapping.md)."
+    )
+
     max_request_bytes: int = Field(
         64 * MIB, ge=1024, description="Largest OTLP request, before and after decompression."
     )

@@ -24,7 +24,10 @@ class SpanLink:
 
 @dataclass(frozen=True)
 class Span:
-    """One row of `tracestone.spans`. Ids are lower-case hex; a missing text is "", a missing number None."""
+    """One row of `tracestone.spans`. Ids are lower-case hex; a missing text is "", a missing number None.
+
+    A span in progress has no end yet: its `end_time_ns` is that of its start.
+    """
 
     experiment_id: int
     trace_id: str
@@ -37,6 +40,7 @@ class Span:
     start_time_ns: int
     end_time_ns: int
     duration_ns: int
+    in_progress: bool
     status_code: str
     status_message: str
     scope_name: str

@@ -30,6 +30,7 @@ SPAN = Span(
     start_time_ns=1_700_000_000_123_456_789,
     end_time_ns=1_700_000_001_000_000_001,
     duration_ns=876_543_212,
+    in_progress=False,
     status_code="ERROR",
     status_message="it broke",
     scope_name="",
@@ -141,6 +142,10 @@ def test_unfinished_trace_has_no_duration() -> None:
     info = read(Trace(replace(INFO, state="IN_PROGRESS"), (SPAN,))).info
     assert info.state.value == "IN_PROGRESS"
     assert not info.execution_duration
+
+
+def test_a_span_in_progress_has_no_end() -> None:
+    assert trace_wire.span_json(replace(SPAN, in_progress=True))["end_time_unix_nano"] == "0"
 
 
 def test_spans_as_the_client_reads_them() -> None:

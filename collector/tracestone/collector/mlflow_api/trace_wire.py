@@ -65,7 +65,7 @@ def span_json(span: Span) -> dict[str, Any]:
         "span_id": _base64_id(span.span_id),
         "name": span.name,
         "start_time_unix_nano": str(span.start_time_ns),
-        "end_time_unix_nano": str(span.end_time_ns),
+        "end_time_unix_nano": "0" if span.in_progress else str(span.end_time_ns),
         "attributes": _attributes(_with_mlflow_names(span)),
         "events": [_event(event) for event in span.events],
         "links": [_link(link) for link in span.links],

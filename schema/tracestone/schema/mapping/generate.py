@@ -1,217 +1,360 @@
-"""Generates, from the attribute map, the SQL that turns an OTLP request into span rows and span rows into `spans`.
+"""Generates, from the map of attributes, the SQL that turns OTLP requests into span rows and span rows into `spans`.
 
-`dialects.csv` says which attribute of which convention fills which canonical column, lowest rank first; the first
-value that is not empty wins. `span_types.csv` says what an attribute's value says of a span's type. Adding a
-convention is adding rows there, then a migration:
+    python -m tracestone.schema.mapping.generate            prints it
 
-    python -m tracestone.schema.mapping.generate > schema/tracestone/schema/sql/clickhouse/migrations/NNNN_words.sql
-
-Small columns are filled when a span is stored: each key is turned into a small number (one hash look-up per
-attribute), what the map knows is sorted by it, and a column takes the first of its own. Content columns are read from
-the kept attributes when they are asked for, so that no prompt is stored twice.
+Small columns are filled when a span is stored: each key is turned into a small number, its slot (one hash look-up per
+attribute), what the map knows is sorted by it, and a column takes the first of its own. A slot says which column, which
+rank in it and which convention: `(number of the column * RANKS + rank) * CONVENTIONS + convention`. Content columns are
+read from the kept attributes when they are asked for, so that no prompt is stored twice.
 """
 
-import csv
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable
+from functools import cached_property
 from importlib.resources import files
+from itertools import groupby
 from string import Template
+
+from tracestone.schema.mapping import tables as maps
+from tracestone.schema.prices import cost
 
 # Longer strings are kept in attributes_text, away from what lists and charts read.
 TEXT_FROM_BYTES = 256
 PREVIEW_CHARACTERS = 240
 
-_WIDTH = 8
+_RANKS = 64
+_CONVENTIONS = 64
+_WIDTH = _RANKS * _CONVENTIONS
 _FIRST_NUMBER = 64
-_FIRST_CONTENT = 96
+_FIRST_CONTENT = 128
+_FIRST_EVIDENCE = 160
 # In nanoseconds still an Int64.
 _MOST_SECONDS = "9e9"
-
-STORED_FORMS = ("text", "texts", "integer", "number", "seconds")
-READ_FORMS = (
-    "content",
-    "tool_content",
-    "openinference_messages",
-    "openinference_tools",
-    "openinference_documents",
+_USAGE = cost.Usage(
+    **{
+        f"{kind}_tokens": f"usage_details['{kind}']"
+        for kind in ("input_audio", "input_image", "output_audio", "output_image")
+    }
 )
+_NUMBER_FORMS = ("integer", "number", "seconds", "milliseconds")
 
 
-@dataclass(frozen=True)
-class Source:
-    """One attribute that may fill a column."""
-
-    column: str
-    rank: int
-    convention: str
-    key: str
-    form: str
-
-
-@cache
-def sources() -> tuple[Source, ...]:
-    """The attribute map, by column and rank."""
-    rows = csv.DictReader(_data("dialects.csv").splitlines())
-    found = [Source(row["column"], int(row["rank"]), row["convention"], row["key"], row["form"]) for row in rows]
-    unknown = {source.form for source in found} - {*STORED_FORMS, *READ_FORMS}
-    if unknown:
-        raise ValueError(f"dialects.csv: unknown form {sorted(unknown)}")
-    return tuple(sorted(found, key=lambda source: (source.column, source.rank)))
-
-
-def migration() -> str:
-    """The text of a migration that (re)creates the view into span_rows and the view `spans`."""
-    slots = _slots()
+def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
+    """The statements that make the views follow a map; each is safe to repeat, none loses a row inserted meanwhile."""
     values = {
-        "keys": ", ".join(_quoted(key) for key in slots),
-        "slots": ", ".join(str(slot) for slot in slots.values()),
-        "width": str(_WIDTH),
-        "first_number": str(_FIRST_NUMBER),
-        "first_content": str(_FIRST_CONTENT),
-        "text_from": str(TEXT_FROM_BYTES),
-        "preview": str(PREVIEW_CHARACTERS),
-        "finish_reasons_key": _quoted("gen_ai.response.finish_reasons"),
-        "span_type": _span_type(),
-        "input_number": str(_numbers()["input"]),
-        "output_number": str(_numbers()["output"]),
-        "environment_resource": _of_resource("environment"),
-        "release_resource": _of_resource("release"),
-        "array_json": _json("item"),
-        "typed_json": _json("item.value"),
-        "content": ",\n    ".join(f"{expression} AS {column}" for column, expression in _read_columns().items()),
+        **_Stored(tables).values(),
+        **_Read(tables).values(),
+        "cost": cost.expression(_USAGE),
+        "map_version": str(map_version),
     }
-    values |= {column: _column(column) for column in _by_column(STORED_FORMS)}
-    return Template(_data("spans.sql.tmpl")).substitute(values)
+    return tuple(
+        Template(_data(f"{name}.sql.tmpl")).substitute(values).strip().rstrip(";")
+        for name in ("spans_in", "span_rows", "spans_read")
+    )
 
 
-@cache
-def _slots() -> dict[str, int]:
-    """A number for each attribute key: its column's number times `_WIDTH`, plus its rank.
+class _Stored:
+    """What the two materialised views need."""
 
-    Sorting what a span has by slot puts the best source of each column first. Texts come first, then numbers, then
-    content. A key that fills several columns must be the last resort of each; it has a column of its own.
-    """
-    slots: dict[str, int] = {}
-    for column, number in _numbers().items():
-        for rank, source in enumerate(_own(column)):
-            if rank >= _WIDTH:
-                raise ValueError(f"dialects.csv: more than {_WIDTH} attributes for {column}")
-            slots[source.key] = number * _WIDTH + rank
-    for key, number in _shared().items():
-        slots[key] = number * _WIDTH
-    return slots
+    def __init__(self, tables: maps.Tables) -> None:
+        self.tables = tables
+        self.conventions = {convention.name: number for number, convention in enumerate(tables.conventions)}
+        if len(self.conventions) >= _CONVENTIONS:
+            raise ValueError(f"conventions.csv: at most {_CONVENTIONS - 1} conventions")
+
+    def values(self) -> dict[str, str]:
+        """Values of the templates."""
+        aliases = self.tables.aliases
+        counting = [convention for convention in self.tables.conventions if convention.tokens]
+        models = aliases["model_provider"]
+        return {
+            "keys": _texts(key for key in self.slots if ">" not in key),
+            "key_slots": _numbers(slot for key, slot in self.slots.items() if ">" not in key),
+            "fields": _texts(key for key in self.slots if ">" in key),
+            "field_slots": _numbers(slot for key, slot in self.slots.items() if ">" in key),
+            "holder_slots": _numbers(self.slots[holder] for holder in self.holders),
+            "inner_holders": _texts(self.inner_holders) or "''",
+            "slots": self._guarded(),
+            "column_width": str(_WIDTH),
+            "conventions": str(_CONVENTIONS),
+            "first_number": str(_FIRST_NUMBER * _WIDTH),
+            "first_content": str(_FIRST_CONTENT * _WIDTH),
+            "first_evidence": str(_FIRST_EVIDENCE * _WIDTH),
+            "text_from": str(TEXT_FROM_BYTES),
+            "preview": str(PREVIEW_CHARACTERS),
+            "finish_reasons_key": _quoted(self.tables.of("finish_reasons", "texts")[0].key),
+            "span_type": self._span_type(),
+            "input_number": str(self.numbers[("input", "content")]),
+            "output_number": str(self.numbers[("output", "content")]),
+            "counted_by_input": self._counting("input_tokens", counting),
+            "counted_by_cache": self._counting("cache_read_tokens", counting),
+            "convention_numbers": _numbers(self.conventions.values()),
+            "convention_names": _texts(self.conventions),
+            "scope_convention": self._scope_convention(),
+            "counting_names": _texts(convention.name for convention in counting),
+            "counting": _texts(convention.tokens for convention in counting),
+            "model_pattern": _quoted("(?:^|/|\\\\.)(" + "|".join(models) + ")"),
+            "usage_details": self._usage_details(),
+            "environment_resource": self._of_resource("environment"),
+            "release_resource": self._of_resource("release"),
+            "array_json": _json("item"),
+            "typed_json": _json("item.value"),
+            **{column: self._column(column) for column in self.columns if not column.startswith("usage.")},
+            **_alias_values(aliases),
+        }
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The stored columns."""
+        return list(
+            dict.fromkeys(
+                source.column
+                for source in self.tables.sources
+                if source.form in maps.STORED_FORMS and source.form != "evidence"
+            )
+        )
+
+    @cached_property
+    def numbers(self) -> dict[tuple[str, str], int]:
+        """The number of each stored column, for each form of its sources."""
+        found = dict.fromkeys((source.column, source.form) for source in self.tables.sources)
+        texts = [pair for pair in found if pair[1] in ("text", "texts")]
+        counted = [pair for pair in found if pair[1] in _NUMBER_FORMS]
+        if len(texts) + len(self.shared) >= _FIRST_NUMBER or len(counted) >= _FIRST_CONTENT - _FIRST_NUMBER:
+            raise ValueError("dialects.csv: too many columns")
+        return {
+            **{pair: number for number, pair in enumerate(texts, start=1)},
+            **{pair: number for number, pair in enumerate(counted, start=_FIRST_NUMBER)},
+            ("input", "content"): _FIRST_CONTENT,
+            ("output", "content"): _FIRST_CONTENT + 1,
+        }
+
+    @cached_property
+    def shared(self) -> dict[str, int]:
+        """Texts that fill more than one column, each with a number of its own; they must be the last of each column."""
+        columns = defaultdict(set)
+        for source in self.tables.sources:
+            if source.form in ("text", "texts"):
+                columns[source.key].add(source.column)
+        keys = [key for key, names in columns.items() if len(names) > 1]
+        return {key: number for number, key in enumerate(keys, start=_FIRST_NUMBER - len(keys))}
+
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """The slot of each key: attributes, and fields of those that hold JSON."""
+        slots: dict[str, int] = {}
+        ranks: dict[int, int] = defaultdict(int)
+        for source in self.tables.sources:
+            pair = (source.column, source.form)
+            if pair in self.numbers:
+                number = self.shared.get(source.key, self.numbers[pair])
+                if source.key not in slots:
+                    slots[source.key] = self._slot(number, ranks[number], source.convention)
+                    ranks[number] += source.key not in self.shared
+        # What fills nothing when it is stored tells the convention at least.
+        for source in self.tables.sources:
+            for key in (*_holders(source.key)[:1], source.key):
+                slots.setdefault(key, self._slot(_FIRST_EVIDENCE, 0, source.convention))
+        for convention in self.tables.conventions:
+            if convention.needs:
+                slots.setdefault(convention.needs, self._slot(_FIRST_EVIDENCE, 0, convention.name))
+        return slots
+
+    def _slot(self, number: int, rank: int, convention: str) -> int:
+        if rank >= _RANKS:
+            raise ValueError(f"dialects.csv: more than {_RANKS} attributes for a column")
+        return (number * _RANKS + rank) * _CONVENTIONS + self.conventions.get(convention, _CONVENTIONS - 1)
+
+    @cached_property
+    def holders(self) -> list[str]:
+        """Attributes that hold JSON whose fields are sources."""
+        return list(dict.fromkeys(holder for source in self.tables.sources for holder in _holders(source.key)[:1]))
+
+    @cached_property
+    def inner_holders(self) -> list[str]:
+        """Fields of these that hold such JSON in turn."""
+        return list(dict.fromkeys(holder for source in self.tables.sources for holder in _holders(source.key)[1:]))
+
+    def _guarded(self) -> str:
+        """The slots of a span, without those of conventions whose telling attribute it lacks."""
+        conditions = [
+            f"slot % {_CONVENTIONS} = {self.conventions[name]} AND NOT has(key_slots, {self.slots[needs]})"
+            for name, needs in ((convention.name, convention.needs) for convention in self.tables.conventions)
+            if needs
+        ]
+        return f"arrayMap(slot -> if({' OR '.join(conditions)}, 0, slot), key_slots)" if conditions else "key_slots"
+
+    def _scope_convention(self) -> str:
+        exact: dict[str, int] = {}
+        starts = []
+        for convention in self.tables.conventions:
+            for scope in convention.scopes:
+                number = self.conventions[convention.name]
+                if scope.endswith("*"):
+                    starts.append(f"startsWith(scope_name, {_quoted(scope[:-1])}), {number}")
+                else:
+                    exact[scope] = number
+        other = f"multiIf({', '.join(starts)}, {_CONVENTIONS - 1})" if starts else str(_CONVENTIONS - 1)
+        return f"transform(toString(scope_name), [{_texts(exact)}], [{_numbers(exact.values())}], toUInt8({other}))"
+
+    def _column(self, column: str) -> str:
+        """The value of one stored column, from the sorted texts or numbers of a span."""
+        forms = dict.fromkeys(source.form for source in self.tables.of(column, *maps.STORED_FORMS))
+        if forms.keys() <= {"text", "texts"}:
+            shared = [self.shared[source.key] for source in self.tables.of(column, *forms) if source.key in self.shared]
+            own = [self.numbers[(column, form)] for form in forms]
+            return _first_text([f"texts[indexOf(text_columns, {number})]" for number in (*own, *shared)])
+        values = []
+        for form in forms:
+            value = f"numbers[indexOf(number_columns, {self.numbers[(column, form)]})]"
+            if form == "seconds":
+                value = f"toInt64(if({value} <= {_MOST_SECONDS}, {value}, NULL) * 1000000000)"
+            elif form == "milliseconds":
+                value = f"toInt64(if({value} <= {_MOST_SECONDS} * 1000, {value}, NULL) * 1000000)"
+            elif form == "integer":
+                value = f"toInt64({value})"
+            values.append(value)
+        return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+
+    def _counting(self, column: str, counting: list[maps.Convention]) -> str:
+        """How the convention counts whose attribute filled a column of tokens."""
+        slot = f"number_slots[indexOf(number_columns, {self.numbers[(column, 'integer')]})]"
+        numbers = _numbers(self.conventions[convention.name] for convention in counting)
+        tokens = _texts(convention.tokens for convention in counting)
+        return f"if({slot} = 0, '', transform({slot} % {_CONVENTIONS}, [{numbers}], [{tokens}], ''))"
+
+    def _usage_details(self) -> str:
+        pairs = [
+            (number, column.removeprefix("usage."))
+            for (column, _), number in self.numbers.items()
+            if column.startswith("usage.")
+        ]
+        entries = ", ".join(f"({number}, {_quoted(name)})" for number, name in pairs)
+        return (
+            f"CAST(arrayMap(kind -> (kind.2, toInt64(ifNull(numbers[indexOf(number_columns, kind.1)], 0))),"
+            f" arrayFilter(kind -> has(number_columns, kind.1), [{entries}])), 'Map(LowCardinality(String), Int64)')"
+        )
+
+    def _span_type(self) -> str:
+        """The type that the first attribute with a say says, else what the span's name or what it carries does."""
+        order = dict.fromkeys(kind.key for kind in self.tables.span_types if not kind.key.startswith("("))
+        types = list(dict.fromkeys(kind.span_type for kind in self.tables.span_types))
+        said: dict[str, int] = {}
+        for kind in self.tables.span_types:
+            if not kind.key.startswith("(") and not kind.value.startswith("*"):
+                code = (list(order).index(kind.key) + 1) * 256 + types.index(kind.span_type) + 1
+                said[f"{self.slots[kind.key]}:{kind.value}"] = code
+        slots = _numbers(self.slots[key] for key in order)
+        names = {kind.value: kind.span_type for kind in self.tables.span_types if kind.key == "(name)"}
+        # One code for attribute and type: the least is the first attribute's. An empty array has the least 0, a missing
+        # one.
+        said_code = (
+            f"transform(concat(toString(slot), ':', lower(text)), [{_texts(said)}], [{_numbers(said.values())}], 0)"
+        )
+        least = (
+            f"arrayMin(arrayFilter(code -> code != 0, arrayMap((slot, text) -> if(slot IN ({slots}), {said_code}, 0),"
+            " text_slots, texts)))"
+        )
+        steps = [f"arrayElement([{_texts(types)}], {least} % 256)"]
+        endings: dict[str, dict[str, str]] = defaultdict(dict)
+        for kind in self.tables.span_types:
+            if kind.value.startswith("*"):
+                endings[kind.key][kind.value[1:]] = kind.span_type
+        for key, kinds in endings.items():
+            (column,) = {source.column for source in self.tables.sources if source.key == key}
+            steps.append(
+                f"transform(extract(lower({self._column(column)}), {_quoted('(' + '|'.join(kinds) + ')$')}),"
+                f" [{_texts(kinds)}], [{_texts(kinds.values())}], '')"
+            )
+        steps.append(f"transform(name, [{_texts(names)}], [{_texts(names.values())}], '')")
+        # What a span carries tells its type when nothing says it; a model alone is the last hint (agents name one too).
+        tool = self._any_text("tool_name", "tool_call_id")
+        model = self._any_text("request_model", "response_model")
+        tokens = self._any_number("input_tokens", "output_tokens")
+        steps.append(
+            f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever',"
+            f" {model} OR {tokens}, 'llm', 'other')"
+        )
+        return _first_text(steps)
+
+    def _any_text(self, *columns: str) -> str:
+        numbers = {self.numbers[(column, "text")] for column in columns}
+        for column in columns:
+            numbers |= {
+                self.shared[source.key] for source in self.tables.of(column, "text") if source.key in self.shared
+            }
+        return f"hasAny(text_columns, [{_numbers(sorted(numbers))}])"
+
+    def _any_number(self, *columns: str) -> str:
+        return f"hasAny(number_columns, [{_numbers(self.numbers[(column, 'integer')] for column in columns)}])"
+
+    def _of_resource(self, column: str) -> str:
+        keys = [source.key for source in self.tables.of(column, "text")]
+        return _first_text([f"pairs.value.string_value[indexOf(pairs.key, {_quoted(key)})]" for key in keys])
 
 
-@cache
-def _numbers() -> dict[str, int]:
-    """The number of each stored column and of each previewed content column."""
-    forms = _by_column(STORED_FORMS)
-    texts = [column for column, found in forms.items() if found[0].form in ("text", "texts")]
-    numbers = [column for column, found in forms.items() if found[0].form not in ("text", "texts")]
-    return {
-        **{column: number for number, column in enumerate(texts, start=1)},
-        **{column: number for number, column in enumerate(numbers, start=_FIRST_NUMBER)},
-        **{column: number for number, column in enumerate(("input", "output"), start=_FIRST_CONTENT)},
-    }
+class _Read:
+    """What the view `spans` needs."""
 
+    def __init__(self, tables: maps.Tables) -> None:
+        self.tables = tables
 
-@cache
-def _shared() -> dict[str, int]:
-    """Text attributes that fill more than one column, with a number of their own."""
-    columns = defaultdict(list)
-    for column, found in _by_column(STORED_FORMS).items():
-        for source in found:
-            columns[source.key].append(column)
-    shared = [key for key, names in columns.items() if len(names) > 1]
-    return {key: number for number, key in enumerate(shared, start=_FIRST_NUMBER - len(shared))}
+    def values(self) -> dict[str, str]:
+        """Values of the templates."""
+        columns = dict.fromkeys(source.column for source in self.tables.sources if source.form in maps.READ_FORMS)
+        content = {column: self._column(column) for column in columns}
+        messages = {column: content.pop(column) for column in ("input_messages", "output_messages")}
+        values = _alias_values(self.tables.aliases)
+        for name in ("list", "given", "tool_call", "tool_result", "media", "part_type", "part", "message"):
+            values[name] = _filled(f"messages/{name}", values)
+        return {
+            **values,
+            **messages,
+            "content": ",\n                ".join(f"{text} AS {name}" for name, text in content.items()),
+        }
 
-
-def _own(column: str) -> list[Source]:
-    found = _of(column)
-    own = [source for source in found if source.key not in _shared()]
-    if found[: len(own)] != own:
-        raise ValueError(f"dialects.csv: an attribute that several columns share must be the last of {column}")
-    return own
-
-
-def _column(column: str) -> str:
-    """The value of one stored column, from the sorted texts or numbers of a span."""
-    found = _of(column)
-    if found[0].form in ("text", "texts"):
+    def _column(self, column: str) -> str:
+        sources = self.tables.of(column, *maps.READ_FORMS)
         return _first_text(
-            [
-                _text(_numbers()[column]),
-                *(_text(_shared()[source.key]) for source in found[len(_own(column)) :]),
-            ]
+            [self._step(form, list(group)) for form, group in groupby(sources, key=lambda source: source.form)]
         )
-    value = f"numbers[indexOf(number_columns, {_numbers()[column]})]"
-    if found[0].form == "seconds":
-        return f"toInt64(if({value} <= {_MOST_SECONDS}, {value}, NULL) * 1000000000)"
-    return f"toInt64({value})" if found[0].form == "integer" else value
+
+    def _step(self, form: str, sources: list[maps.Source]) -> str:
+        if form in maps.PLAIN_FORMS:
+            best = _best(source.key for source in sources)
+            only = {"tool_content": "tool", "retriever_content": "retriever", "model_messages": "llm"}.get(form)
+            return f"if(span_type = '{only}', {best}, '')" if only else best
+        return _first_text([self._other(form, source.key) for source in sources])
+
+    def _other(self, form: str, key: str) -> str:
+        pattern = _quoted("^" + key.replace(".", "\\\\.") + "\\\\.(\\\\d{1,4})\\\\.")
+        values = {"key": _quoted(key), "prefix": _quoted(key + "."), "pattern": pattern}
+        values["numbers"] = _filled("forms/numbers", values)
+        return _filled(f"forms/{form}", values)
 
 
-def _text(number: int) -> str:
-    return f"texts[indexOf(text_columns, {number})]"
-
-
-def _span_type() -> str:
-    by_key: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in csv.DictReader(_data("span_types.csv").splitlines()):
-        by_key[row["key"]].append((row["value"], row["span_type"]))
-    column_of = {source.key: source.column for source in sources() if source.form == "text"}
-    steps = []
-    for key, pairs in by_key.items():
-        given = ", ".join(_quoted(value) for value, _ in pairs)
-        meant = ", ".join(_quoted(kind) for _, kind in pairs)
-        steps.append(f"transform(lower({_column(column_of[key])}), [{given}], [{meant}], '')")
-    # What a span carries tells its type when nothing says it; a model alone is the last hint (agents name one too).
-    numbers = _numbers()
-    tool = _any("text_columns", [numbers["tool_name"], numbers["tool_call_id"]])
-    model = _any("text_columns", [numbers["request_model"], numbers["response_model"], *_shared().values()])
-    tokens = _any("number_columns", [numbers["input_tokens"], numbers["output_tokens"]])
-    steps.append(
-        f"multiIf({tool}, 'tool', has(keys, 'gen_ai.retrieval.documents'), 'retriever',"
-        f" {model} OR {tokens}, 'llm', 'other')"
-    )
-    return _first_text(steps)
-
-
-def _any(array: str, numbers: list[int]) -> str:
-    return "(" + " OR ".join(f"has({array}, {number})" for number in numbers) + ")"
-
-
-def _read_columns() -> dict[str, str]:
-    columns = {}
-    for column, found in _by_column(READ_FORMS).items():
-        columns[column] = _first_text([_read(source) for source in found])
-    return columns
-
-
-def _read(source: Source) -> str:
-    key = _quoted(source.key)
-    if source.form == "content":
-        return _kept(key)
-    if source.form == "tool_content":
-        return f"if(span_type = 'tool', {_kept(key)}, '')"
+def _best(keys: Iterable[str]) -> str:
+    """The text of the first of some attributes that has one."""
+    ranks = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
     return (
-        Template(_data(f"{source.form}.sql.tmpl"))
-        .substitute(
-            prefix=_quoted(source.key + "."),
-            pattern=_quoted("^" + source.key.replace(".", "\\\\.") + "\\\\.(\\\\d{1,4})\\\\."),
-        )
-        .strip()
+        "arraySort(found -> found.1, arrayFilter(found -> found.1 < 255 AND found.2 != '', arrayZip(arrayMap(key ->"
+        f" transform(key, [{_texts(ranks)}], [{_numbers(ranks.values())}], 255), text_keys), text_values)))[1].2"
     )
 
 
-def _kept(key: str) -> str:
-    return _first_text([f"attributes_text[{key}]", f"attributes_string[{key}]", f"attributes_json[{key}]"])
+def _holders(key: str) -> list[str]:
+    """The attribute and the fields in it that hold the field of a key, the outermost first."""
+    parts = key.split(">")
+    return [">".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _of_resource(column: str) -> str:
-    values = [f"pairs.value.string_value[indexOf(pairs.key, {_quoted(source.key)})]" for source in _of(column)]
-    return _first_text(values)
+def _alias_values(aliases: dict[str, dict[str, str]]) -> dict[str, str]:
+    values = {}
+    for column, names in aliases.items():
+        values[f"{column}_given"] = _texts(names)
+        values[f"{column}_canonical"] = _texts(names.values())
+    return values
 
 
 def _json(value: str) -> str:
@@ -224,7 +367,8 @@ def _json(value: str) -> str:
         f" {value}.value = 'bool_value', if({value}.bool_value, 'true', 'false'),"
         f" {value}.value = 'double_value', multiIf(isNaN({double}), '\"NaN\"', isInfinite({double}),"
         f" if({double} > 0, '\"Infinity\"', '\"-Infinity\"'),"
-        f" {double} = trunc({double}) AND abs({double}) < 1e15, concat(toString({double}), '.0'), toString({double})),"
+        # without a point or an exponent it would be read as an integer
+        f" match(toString({double}), '[.e]'), toString({double}), concat(toString({double}), '.0')),"
         f" {value}.value = 'bytes_value', concat('\"', base64Encode({value}.bytes_value), '\"'){nested}, 'null')"
     )
 
@@ -234,24 +378,21 @@ def _first_text(values: list[str]) -> str:
     return values[0] if len(values) == 1 else f"firstNonDefault({', '.join(values)})"
 
 
-def _of(column: str) -> list[Source]:
-    return [
-        source
-        for source in sources()
-        if source.column == column and not source.form.startswith(("openinference_", "tool_"))
-    ]
+def _texts(values: Iterable[str]) -> str:
+    return ", ".join(_quoted(value) for value in values)
 
 
-def _by_column(forms: tuple[str, ...]) -> dict[str, list[Source]]:
-    grouped: dict[str, list[Source]] = defaultdict(list)
-    for source in sources():
-        if source.form in forms:
-            grouped[source.column].append(source)
-    return grouped
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in values)
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
+
+
+def _filled(name: str, values: dict[str, str]) -> str:
+    lines = (line for line in _data(f"{name}.sql.tmpl").strip().splitlines() if not line.lstrip().startswith("--"))
+    return Template("\n".join(lines)).substitute(values)
 
 
 def _data(name: str) -> str:
@@ -259,4 +400,4 @@ def _data(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(migration())
+    sys.stdout.write(";\n\n".join(views(maps.read(), 0)) + ";\n")

@@ -25,6 +25,8 @@ class OtlpTable:
             "insert_deduplicate": 0,
             # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
             "optimize_on_insert": 0,
+            # The views are planned for every insert, and there is nothing in them that optimising the plan would find.
+            "query_plan_enable_optimizations": 0,
             # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
             "short_circuit_function_evaluation": "disable",
             # Old telemetry sent at once may span many weeks; how many partitions that can be is bounded by their key.

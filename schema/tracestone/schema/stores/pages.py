@@ -57,6 +57,7 @@ class SpanOutline:
     start_time_ns: int
     end_time_ns: int
     duration_ns: int
+    in_progress: bool
     status_code: str
     error_type: str
     total_tokens: int | None

@@ -130,6 +130,7 @@ def _info(row: Row) -> TraceInfo:
 
 def _span(row: Row) -> Span:
     values = {name: row[name] for name in _SPAN_FIELDS}
+    values["in_progress"] = bool(row["in_progress"])
     values["resource_attributes"] = json.loads(row["resource_attributes"] or "{}")
     return Span(
         **values,

@@ -87,8 +87,8 @@ FROM (
             argMinIf(s.tags, root_first, notEmpty(s.tags)) AS tags,
             argMinIf(s.input_preview, root_first, s.input_preview != '') AS input_preview,
             argMinIf(s.output_preview, root_then_last, s.output_preview != '') AS output_preview,
-            max(is_root) AS complete,
-            max(received_at) AS last_seen
+            max(is_root AND NOT in_progress) AS complete,
+            max(received_at + toIntervalDay(in_progress)) AS last_seen
         FROM span_rows AS s FINAL
         -- All conditions are on the key, so they may come before versions are told apart. The first drops nearly all rows
         -- for the least: a set of single texts is looked up several times faster than one of tuples.

@@ -14,3 +14,11 @@ SELECT version, any(checksum) AS checksum FROM schema_migrations GROUP BY versio
 -- name: record
 -- A migration is in.
 INSERT INTO schema_migrations (version, name, checksum) VALUES ({version:UInt32}, {name:String}, {checksum:String})
+
+-- name: attribute_maps
+-- The maps of attributes that were in force, the one that is now first.
+SELECT version, checksum FROM attribute_maps ORDER BY applied_at DESC, version DESC
+
+-- name: record_attribute_map
+-- The views follow this map now.
+INSERT INTO attribute_maps (version, checksum) VALUES ({version:UInt32}, {checksum:String})

@@ -7,7 +7,7 @@ SELECT DISTINCT experiment_id FROM trace_slices WHERE trace_id = {trace_id:Strin
 -- than reading a trace, so whoever needs several asks for them together.
 SELECT
     experiment_id, trace_id, span_id, parent_span_id, name, kind, span_type, service_name,
-    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns, duration_ns,
+    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns, duration_ns, in_progress,
     status_code, status_message, scope_name, scope_version, trace_state, resource_attributes,
     attributes_string, attributes_text, attributes_int, attributes_float, attributes_bool, attributes_json,
     mapApply((key, value) -> (key, base64Encode(value)), attributes_bytes) AS attributes_bytes,

@@ -1,0 +1,160 @@
+"""The map of attributes as data: which attribute of which convention fills which canonical column.
+
+Four tables a person can read and extend; the order of rows is the order of preference.
+
+- `dialects.csv`: `column`, `convention`, `key` and `form` of each attribute. A key with `>` names a field of JSON that
+  an attribute holds, `mlflow.chat.tokenUsage>input_tokens`; a `>` at the end is JSON that is one text.
+- `conventions.csv`: the conventions, the most telling first; the names of instrumentation scopes that give one away
+  (`*` stands for any ending); whether it counts cached tokens as input (`inclusive`) or apart (`exclusive`); and a key
+  without which its attributes mean nothing.
+- `span_types.csv`: what a value of an attribute, or the span's name (`(name)`), says of the span's type. A value that
+  begins with `*` is an ending.
+- `aliases.csv`: other names of providers, roles, parts of messages and reasons for finishing, in lower case.
+
+A deployment extends them with a folder of files of the same names and columns (setting `mapping_dir`); its rows come
+first.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from tracestone.schema.errors import StartRefused
+
+STORED_FORMS = ("text", "texts", "integer", "number", "seconds", "milliseconds", "evidence")
+FLAT_FORMS = ("openinference_messages", "openllmetry_messages", "openinference_tools", "openinference_documents")
+OTHER_FORMS = ("events_in", "events_out", "messages_in", "messages_out", "vercel_answer")
+PLAIN_FORMS = ("content", "tool_content", "retriever_content", "messages", "model_messages")
+READ_FORMS = (*PLAIN_FORMS, *FLAT_FORMS, *OTHER_FORMS)
+
+_COLUMNS = {
+    "dialects": ("column", "convention", "key", "form"),
+    "conventions": ("convention", "scopes", "tokens", "needs"),
+    "span_types": ("key", "value", "span_type"),
+    "aliases": ("column", "given", "canonical"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One attribute that may fill a column."""
+
+    column: str
+    convention: str
+    key: str
+    form: str
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A vocabulary. `tokens` is inclusive, exclusive or '' where it depends on the sender."""
+
+    name: str
+    scopes: tuple[str, ...]
+    tokens: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class SpanType:
+    """What a value of an attribute says of a span."""
+
+    key: str
+    value: str
+    span_type: str
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The map, each table in order of preference."""
+
+    sources: tuple[Source, ...]
+    conventions: tuple[Convention, ...]
+    span_types: tuple[SpanType, ...]
+    aliases: dict[str, dict[str, str]]
+
+    def of(self, column: str, *forms: str) -> list[Source]:
+        """The sources of a column, of some forms."""
+        return [source for source in self.sources if source.column == column and source.form in forms]
+
+
+def read(extension: Path | None = None) -> Tables:
+    """The shipped map, a deployment's own rows before it. Raises StartRefused, which names file, line and reason."""
+    rows = {name: [*_rows(extension, name), *_rows(files(__package__), name)] for name in _COLUMNS}
+    conventions = {row["convention"]: row for row in reversed(rows["conventions"])}
+    order = dict.fromkeys(row["convention"] for row in rows["conventions"])
+    tables = Tables(
+        tuple(
+            dict.fromkeys(Source(row["column"], row["convention"], row["key"], row["form"]) for row in rows["dialects"])
+        ),
+        tuple(
+            Convention(
+                name,
+                tuple(conventions[name]["scopes"].split()),
+                conventions[name]["tokens"],
+                conventions[name]["needs"],
+            )
+            for name in order
+        ),
+        tuple(
+            _first_said(
+                SpanType(
+                    row["key"],
+                    row["value"].lower() if not row["key"].startswith("(") else row["value"],
+                    row["span_type"],
+                )
+                for row in rows["span_types"]
+            )
+        ),
+        {
+            column: {row["given"]: row["canonical"] for row in reversed(rows["aliases"]) if row["column"] == column}
+            for column in ("provider", "model_provider", "role", "part_type", "finish_reason")
+        },
+    )
+    _check(tables)
+    return tables
+
+
+def _first_said(types: Iterator[SpanType]) -> list[SpanType]:
+    first: dict[tuple[str, str], SpanType] = {}
+    for each in types:
+        first.setdefault((each.key, each.value), each)
+    return list(first.values())
+
+
+def _rows(folder: Traversable | Path | None, name: str) -> list[dict[str, str]]:
+    if folder is None or not (file := folder / f"{name}.csv").is_file():
+        return []
+    try:
+        reader = csv.DictReader(file.read_text(encoding="utf-8").splitlines(), strict=True)
+        rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StartRefused(f"The map of attributes {file} cannot be read: {error}") from error
+    if tuple(reader.fieldnames or ()) != _COLUMNS[name]:
+        raise StartRefused(f"The map of attributes {file} must have the columns {', '.join(_COLUMNS[name])}.")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise StartRefused(f"The map of attributes {file}, line {number}: {len(_COLUMNS[name])} values are needed.")
+        if name == "dialects" and row["form"] not in (*STORED_FORMS, *READ_FORMS):
+            raise StartRefused(f"The map of attributes {file}, line {number}: unknown form {row['form']!r}.")
+    return rows
+
+
+def _check(tables: Tables) -> None:
+    names = {convention.name for convention in tables.conventions} | {"otel_general"}
+    shipped = {row["column"] for row in _rows(files(__package__), "dialects")}
+    keys = {source.key for source in tables.sources} | {"(name)"}
+    for source in tables.sources:
+        if source.convention not in names:
+            raise StartRefused(f"dialects.csv names a convention that conventions.csv lacks: {source.convention!r}.")
+        if source.column not in shipped:
+            raise StartRefused(f"dialects.csv names a column that spans do not have: {source.column!r}.")
+    for convention in tables.conventions:
+        if convention.tokens not in ("", "inclusive", "exclusive"):
+            raise StartRefused(f"conventions.csv: tokens of {convention.name} must be inclusive, exclusive or empty.")
+    for kind in tables.span_types:
+        if kind.key not in keys:
+            raise StartRefused(f"span_types.csv names an attribute that dialects.csv lacks: {kind.key!r}.")
