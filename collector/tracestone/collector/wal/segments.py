@@ -5,11 +5,12 @@ What happens on a failure is told in `writer`.
 
 import errno
 import os
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from isal import isal_zlib
 
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
@@ -35,10 +36,10 @@ class Body:
         if len(record) < SMALL_BYTES:
             record = prefix + record
         else:
-            self.crc = zlib.crc32(prefix, self.crc)
+            self.crc = isal_zlib.crc32(prefix, self.crc)
             self.buffers.append(prefix)
             self.size += len(prefix)
-        self.crc = zlib.crc32(record, self.crc)
+        self.crc = isal_zlib.crc32(record, self.crc)
         self.buffers.append(record)
         self.size += len(record)
         self.records += 1
