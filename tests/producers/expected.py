@@ -7,6 +7,7 @@
     on = "call"                   # or tool, retriever
     scenarios = ["cached"]        # all, unless given; so are `apis` and `variants`
     streamed = true               # either, unless given
+    occurrences = [1]             # the first call of its scenario and API; all, unless given
     reason = "…"
     says = 48                     # in place of what is true, when the producer says something else
 
@@ -18,6 +19,7 @@ Where several libraries tell of the same call, `call_scope` is the scope of the 
 `problems` compares both with the recording: a fact must occur in its span, a fact said to be absent must not.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -54,7 +56,14 @@ def expected(requests: list[dict[str, Any]], calls: list[Call], described: Facts
     # A span may be sent more than once; the last time tells how it ended.
     known = {span["spanId"]: span for span in spans(requests)}
     tree = [_span(span, described) for span in known.values()]
-    said = [_call(call, known, described, rules) for call in calls]
+    seen: Counter[tuple[str, str]] = Counter()
+    said = []
+    for call in calls:
+        kind = (call.facts["scenario"], call.facts["api"])
+        seen[kind] += 1
+        said.append(
+            _call(call, known, described, [r for r in rules if seen[kind] in r.get("occurrences", [seen[kind]])])
+        )
     return {
         "calls": said,
         "tools": [_tool(span, rules) for span in tree if span["span_type"] == "tool"],
@@ -165,6 +174,8 @@ def _call(call: Call, known: dict[str, Facts], described: Facts, rules: list[Fac
     around = _around(call, known, described)
     scope = described.get("call_scope", "*")
     span = next((span for span in around if fnmatchcase(span["scope"], scope)), None)
+    if any("span_id" in rule["fields"] for rule in mine):
+        span = None
     where = {
         "trace_id": span["traceId"] if span else None,
         "span_id": span["spanId"] if span else None,

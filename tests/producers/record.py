@@ -132,6 +132,7 @@ def _environment(url: str, proxy: str, described: dict[str, Any]) -> dict[str, s
         "GEMINI_API_KEY": "local",
         "GOOGLE_GEMINI_BASE_URL": url,
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_SERVICE_NAME": "story",
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),

@@ -79,7 +79,10 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "tool_call", "id": call.get("id"), "name": call["name"], "arguments": call.get("args") or {}}
     if "functionResponse" in part:
         answer = part["functionResponse"]
-        return {"type": "tool_result", "id": answer.get("id"), "result": answer["response"]}
+        # SDKs wrap a text into an object, under a key of their own.
+        told = list(answer["response"].values())
+        result = told[0] if len(told) == 1 else answer["response"]
+        return {"type": "tool_result", "id": answer.get("id"), "result": result}
     if part.get("thought"):
         return {"type": "reasoning", "text": part["text"]}
     return text(part["text"])
