@@ -11,31 +11,16 @@ import pytest
 
 from support.api_keys import bearer
 from support.certificates import Authority
-from support.running import EXPORT, clean_environment, command, data_folder, tracestone_up
+from support.running import EXPORT, data_folder, run_command, tracestone_up
 from support.telemetry import export_request, otlp_span
 
 START = 1_790_000_000_000_000_000
 AUTHORITY = Authority("servers")
 
 
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    """A command that ends by itself: exit code, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *command(*arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=clean_environment(environment),
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
 async def create(folder: Path, *arguments: str) -> str:
     """The text of a new key."""
-    code, out, err = await run("keys", "create", f"--data-dir={folder}", *arguments)
+    code, out, err = await run_command("keys", "create", f"--data-dir={folder}", *arguments)
     assert code == 0, err
     (token,) = out.split()
     assert token not in err
@@ -82,21 +67,21 @@ async def test_keys_from_the_first_to_the_last(tmp_path: Path) -> None:
             sql = ("sql", "--host=0.0.0.0", f"--sql-port={program.ports['sql_port']}", *tls, "--format=csv")
             question = "SELECT count() FROM spans WHERE experiment_id = (SELECT max(experiment_id) FROM spans)"
             async with asyncio.timeout(20):
-                while (told := await run(*sql, question, TRACESTONE_API_KEY=read))[1].split()[-1:] != ["16"]:
+                while (told := await run_command(*sql, question, TRACESTONE_API_KEY=read))[1].split()[-1:] != ["16"]:
                     assert told[0] == 0, told
-            code, _, err = await run(*sql, question)
+            code, _, err = await run_command(*sql, question)
             assert code == 1 and "An API key is needed" in err
 
             key_id = agent.split("_")[1]
-            code, out, _ = await run("keys", "list", f"--data-dir={folder}")
+            code, out, _ = await run_command("keys", "list", f"--data-dir={folder}")
             assert code == 0 and agent not in out
             assert re.search(rf"^{key_id}\s+an agent\s+ingest\s", out, re.MULTILINE)
-            code, out, _ = await run("keys", "revoke", f"--data-dir={folder}", key_id)
+            code, out, _ = await run_command("keys", "revoke", f"--data-dir={folder}", key_id)
             assert (code, f"{key_id} (an agent) is revoked" in out) == (0, True)
             async with asyncio.timeout(6):
                 while {await send(agent, 1, "grpc") for _ in range(6)} != {"UNAUTHENTICATED"}:
                     await asyncio.sleep(0.1)
-            code, out, _ = await run("keys", "list", f"--data-dir={folder}")
+            code, out, _ = await run_command("keys", "list", f"--data-dir={folder}")
             assert re.search(rf"^{key_id} .* revoked 20\d\d-", out, re.MULTILINE)
             assert agent.rpartition("_")[2] not in program.said() + out
             assert await program.stop() == 0
@@ -110,7 +95,7 @@ async def test_what_cannot_be_made_or_revoked(tmp_path: Path) -> None:
             (("create", where, "--experiment=77", "x"), "experiments: there is no experiment 77"),
             (("revoke", where, "0" * 16), "There is no API key 0000000000000000"),
         ):
-            code, out, err = await run("keys", *arguments)
+            code, out, err = await run_command("keys", *arguments)
             assert (code, out) == (1, "")
             assert err.splitlines()[-1].startswith(f"tracestone: {sentence}")
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
-from tracestone.collector import freshness, keys_api, scoring_api, web
+from tracestone.collector import freshness, keys_api, prices_api, scoring_api, web
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
@@ -29,21 +29,27 @@ from tracestone.collector.otlp_ports import OtlpPorts
 from tracestone.collector.processes.fleet import ReceiverProcesses, shares
 from tracestone.collector.processes.logs import ReceiverLogs, open_receiver_logs, receivers_with_logs
 from tracestone.collector.receiver.receivers import Receivers, receivers
+from tracestone.collector.rewrite.kinds import KINDS
+from tracestone.collector.rewrite.runner import Runner
 from tracestone.collector.signals.known import SIGNALS
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.log import open_log
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
-from tracestone.schema.errors import StorageDown, TracestoneError
+from tracestone.schema.errors import Invalid, StartRefused, StorageDown, TracestoneError
 from tracestone.schema.online import OnlineSetup
-from tracestone.schema.settings import Settings
+from tracestone.schema.pricing import Pricing
+from tracestone.schema.settings import Settings, prices_of
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
 from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.otlp import OtlpTable
+from tracestone.schema.stores.outbox import Outbox
+from tracestone.schema.stores.prices import PriceStore, PriceTable
+from tracestone.schema.stores.rewrites import RewriteStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.stores.touches import TouchStore
@@ -54,6 +60,7 @@ T = TypeVar("T")
 
 _CHECK_SECONDS = 3.0
 _STOP_CHECKS_SECONDS = 1.0
+_PRICES_AT_ONCE = 1000
 _READ_BY_ID = ("traces", "logs")
 
 
@@ -70,6 +77,7 @@ class Collector:
         self.experiments = ExperimentStore(pool, settings.max_experiments)
         self.doors = Doors(settings, pool)
         self._mirror = Mirror(pool, columnar)
+        self._pricing = Pricing(PriceStore(pool), self.experiments)
         self._jobs = JobStore(pool)
         self._dead_letters: DeadLetters | None = None
         self._evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
@@ -169,9 +177,13 @@ class Collector:
         doors = self.doors
         self._stack.push_async_callback(doors.stop)
         await doors.start()
+        await self._follow_prices_file()
         await self._open_logs()
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
+        rewrites = Runner(self._pool, self._columnar, KINDS)
+        await rewrites.start()
+        self._stack.push_async_callback(rewrites.stop)
         writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
         receiving = self._receiving = receivers(
             settings, writers, self.experiments, doors.gate, doors.grpc_credentials()
@@ -192,6 +204,7 @@ class Collector:
             mlflow_routes.Deps(self.experiments, assessments, spans, self.barrier),
             self._scoring_api(),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
+            prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
             web.Told(self.health, self.warnings, self.backlogs, self.metrics),
             settings,
@@ -224,6 +237,16 @@ class Collector:
         scorers = ScorerStore(self._pool)
         setup = OnlineSetup(scorers, self.experiments, self._columnar, self._settings.judge_api_bases)
         return scoring_api.Deps(scorers, setup)
+
+    async def _follow_prices_file(self) -> None:
+        """Before any span is priced. Raises StartRefused."""
+        try:
+            await self._pricing.follow_file(prices_of(self._settings))
+        except Invalid as error:
+            raise StartRefused(f"The prices file {self._settings.prices_file} cannot be used: {error}.") from error
+        outbox = Outbox(self._pool, self._columnar)
+        while await outbox.prices_waiting() and await outbox.deliver(_PRICES_AT_ONCE):
+            pass
 
     async def _serve(self, server: HttpServer) -> HttpServer:
         await server.start()

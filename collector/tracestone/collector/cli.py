@@ -5,23 +5,19 @@ import logging
 import signal
 import sys
 import types
-import typing
-from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 import yaml
-from pydantic.fields import FieldInfo
 
+from tracestone.collector.command_line import is_list, run, settings_from, settings_options
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
-from tracestone.schema.errors import TracestoneError
-from tracestone.schema.observe import set_up_logging
-from tracestone.schema.settings import Settings, load, prepare_grpc, shown
+from tracestone.collector.prices_commands import prices, reprice
+from tracestone.schema.settings import Settings, shown
 
 logger = logging.getLogger(__name__)
 
@@ -30,47 +26,12 @@ _CUT_SECONDS = (6.5, 1.0, 1.0)
 _STOP_SECONDS = 9.5
 # All is closed by then; only a thread that nobody can end may be left.
 _LEAVE_SECONDS = 0.5
-Command = Callable[..., Any]
-
-
-def settings_options(command: Command) -> Command:
-    """Adds --config and a flag for every setting that is not a list or a mapping."""
-    for name, field in reversed(Settings.model_fields.items()):
-        if not _is_list(field):
-            command = _option(name, field)(command)
-    return click.option(
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path),
-        envvar="TRACESTONE_CONFIG",
-        help="YAML file with settings.",
-    )(command)
-
-
-def _is_list(field: FieldInfo) -> bool:
-    return typing.get_origin(field.annotation) in (list, dict)
 
 
 def _told_below() -> str:
     """What --help says of the settings that are no flags."""
-    lists = [f"{name}: {field.description}" for name, field in Settings.model_fields.items() if _is_list(field)]
+    lists = [f"{name}: {field.description}" for name, field in Settings.model_fields.items() if is_list(field)]
     return "\n\n".join(["Keys of the YAML file that are no flags (in the environment, as JSON):", *lists])
-
-
-def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
-    flag, default = f"--{name.replace('_', '-')}", field.get_default()
-    if field.annotation is bool:
-        both = f"{flag}/--no-{flag[2:]}"
-        return click.option(
-            both, name, default=None, help=f"{field.description}  [default: {'on' if default else 'off'}]"
-        )
-    hint = "" if default is None else f"  [default: {default}]"
-    return click.option(flag, name, metavar=_metavar(field.annotation), help=f"{field.description}{hint}")
-
-
-def _metavar(annotation: Any) -> str:
-    text = str(annotation)
-    return "PATH" if "Path" in text else "NUMBER" if "int" in text else "TEXT"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -87,25 +48,25 @@ def main() -> None:
 @settings_options
 def up(config_file: Path | None, **flags: Any) -> None:
     """Run everything in one process, until Ctrl-C or SIGTERM."""
-    settings = _settings(flags, config_file)
+    settings = settings_from(flags, config_file)
     raise_limit(settings.max_connections)
     keep_for_requests()
-    _run(_up(settings))
+    run(_up(settings))
 
 
 @main.command()
 @settings_options
 def migrate(config_file: Path | None, **flags: Any) -> None:
     """Bring both stores to the newest schema. Safe to run twice, and by several processes at once."""
-    settings = _settings(flags, config_file)
-    _run(_migrate(settings))
+    settings = settings_from(flags, config_file)
+    run(_migrate(settings))
 
 
 @main.command()
 @settings_options
 def config(config_file: Path | None, **flags: Any) -> None:
     """Print the effective settings, secrets hidden."""
-    click.echo(yaml.safe_dump(shown(_settings(flags, config_file)), sort_keys=False), nl=False)
+    click.echo(yaml.safe_dump(shown(settings_from(flags, config_file)), sort_keys=False), nl=False)
 
 
 @main.command()
@@ -117,7 +78,11 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
     """Run one SQL STATEMENT, read-only; `-` reads it from standard input. See docs/sql.md."""
     from tracestone.collector.sql_cli import run_sql
 
-    sys.exit(run_sql(statement, _settings(flags, config_file), fmt, output))
+    sys.exit(run_sql(statement, settings_from(flags, config_file), fmt, output))
+
+
+main.add_command(prices)
+main.add_command(reprice)
 
 
 @main.group()
@@ -132,7 +97,7 @@ def list_dead_letters(config_file: Path | None, as_json: bool, **flags: Any) -> 
     """Tell what there is, oldest first."""
     from tracestone.collector.deadletters import commands
 
-    sys.exit(commands.list_letters(_settings(flags, config_file), as_json=as_json))
+    sys.exit(commands.list_letters(settings_from(flags, config_file), as_json=as_json))
 
 
 @deadletter.command("show")
@@ -143,7 +108,7 @@ def show_dead_letter(config_file: Path | None, name: str, most: int, **flags: An
     """Print a letter and the items in it as JSON, one a line."""
     from tracestone.collector.deadletters import commands
 
-    sys.exit(commands.show_letter(_settings(flags, config_file), name, most=most))
+    sys.exit(commands.show_letter(settings_from(flags, config_file), name, most=most))
 
 
 @deadletter.command("replay")
@@ -154,7 +119,7 @@ def replay_dead_letters(config_file: Path | None, names: tuple[str, ...], everyt
     """Send letters again; what is stored then is counted once, however often it is sent."""
     from tracestone.collector.deadletters import commands
 
-    sys.exit(commands.replay_letters(_settings(flags, config_file), names, everything=everything))
+    sys.exit(commands.replay_letters(settings_from(flags, config_file), names, everything=everything))
 
 
 @deadletter.command("drop")
@@ -168,7 +133,7 @@ def drop_dead_letters(
     """Remove letters for good."""
     from tracestone.collector.deadletters import commands
 
-    sys.exit(commands.drop_letters(_settings(flags, config_file), names, everything=everything, sure=yes))
+    sys.exit(commands.drop_letters(settings_from(flags, config_file), names, everything=everything, sure=yes))
 
 
 @main.group()
@@ -195,8 +160,8 @@ def keys_create(
     """Make an API key; NAME says who is to use it. The key is printed this once."""
     from tracestone.collector import keys_cli
 
-    settings = _settings(flags, config_file)
-    _run(keys_cli.create(settings, name, scopes or ("ingest",), experiments, expires_in_days))
+    settings = settings_from(flags, config_file)
+    run(keys_cli.create(settings, name, scopes or ("ingest",), experiments, expires_in_days))
 
 
 @keys.command("list")
@@ -205,7 +170,7 @@ def keys_list(config_file: Path | None, **flags: Any) -> None:
     """List all API keys, the revoked ones too; never their secrets."""
     from tracestone.collector import keys_cli
 
-    _run(keys_cli.show(_settings(flags, config_file)))
+    run(keys_cli.show(settings_from(flags, config_file)))
 
 
 @keys.command("revoke")
@@ -215,17 +180,7 @@ def keys_revoke(config_file: Path | None, key: str, **flags: Any) -> None:
     """Revoke the API KEY, given by its id."""
     from tracestone.collector import keys_cli
 
-    _run(keys_cli.revoke(_settings(flags, config_file), key))
-
-
-def _settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
-    try:
-        settings = load(flags, config_file)
-    except TracestoneError as error:
-        _fail(error)
-    set_up_logging(settings.log_level)
-    prepare_grpc()
-    return settings
+    run(keys_cli.revoke(settings_from(flags, config_file), key))
 
 
 async def _up(settings: Settings) -> None:
@@ -282,21 +237,6 @@ async def _migrate(settings: Settings) -> None:
     for each in applied:
         click.echo(f"{each.store} {each.version:04d} {each.name}")
     click.echo(f"{len(applied)} migration(s) applied" if applied else "the schema is up to date")
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work)
-    except TracestoneError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(error: TracestoneError) -> typing.NoReturn:
-    click.echo(f"tracestone: {error}", err=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,18 @@
 """`tracestone keys`: making, listing and revoking API keys, in Postgres itself.
 
-Whoever may use the data folder, or knows the address of Postgres, may do this; no key is asked for, so it also makes
-the first one. The embedded server is used where a Tracestone runs it, and started for the moment where none does. A
-running Tracestone notices what changed here by itself.
+No key is asked for (see command_stores.py), so it also makes the first one. A running Tracestone notices what changed
+here by itself.
 """
 
-import fcntl
-import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from tracestone.collector.auth.gate import REVOKED_WITHIN_SECONDS
 from tracestone.collector.auth.making import make_key
-from tracestone.schema.engines.postgres import Pool, open_pool
-from tracestone.schema.errors import StorageDown
+from tracestone.collector.command_stores import postgres
 from tracestone.schema.keys import Key
-from tracestone.schema.migrate import migrate_postgres
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.keys import KeyStore
@@ -35,7 +28,7 @@ async def create(
     expires_in_days: float | None,
 ) -> None:
     """Makes a key; its text alone goes to standard output."""
-    async with _postgres(settings) as pool:
+    async with postgres(settings) as pool:
         first = await KeyStore(pool).latest_change() == 0
         key, token = await make_key(
             KeyStore(pool),
@@ -53,7 +46,7 @@ async def create(
 
 async def show(settings: Settings) -> None:
     """Prints all keys."""
-    async with _postgres(settings) as pool:
+    async with postgres(settings) as pool:
         store = KeyStore(pool)
         click.echo(_COLUMNS.format("ID", "NAME", "SCOPES", "MADE", "LAST USED", "ENDS", "EXPERIMENTS"))
         page = await store.page()
@@ -65,50 +58,10 @@ async def show(settings: Settings) -> None:
 
 async def revoke(settings: Settings, key_id: str) -> None:
     """Revokes a key, given by its id or its whole text."""
-    async with _postgres(settings) as pool:
+    async with postgres(settings) as pool:
         key = await KeyStore(pool).revoke(key_id[3:19] if key_id.startswith("ts_") else key_id)
     seconds = f"{REVOKED_WITHIN_SECONDS:g} s"
     click.echo(f"API key {key.key_id} ({key.name}) is revoked; a running Tracestone refuses it within {seconds}.")
-
-
-@asynccontextmanager
-async def _postgres(settings: Settings) -> AsyncIterator[Pool]:
-    async with AsyncExitStack() as stack:
-        pool = await open_pool(await _url(settings, stack), max_size=2)
-        stack.push_async_callback(pool.close)
-        await migrate_postgres(pool)
-        yield pool
-
-
-async def _url(settings: Settings, stack: AsyncExitStack) -> str:
-    if settings.postgres_url is not None:
-        return settings.postgres_url.get_secret_value()
-    from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
-
-    folder = settings.data_dir.resolve()
-    server = EmbeddedPostgres(folder / "postgres")
-    if not _hold(folder, stack):
-        url = server.running_url()
-        if url is None:
-            raise StorageDown(f"A Tracestone is using {folder}, but its Postgres does not run (yet)")
-        return url
-    stack.push_async_callback(server.stop)
-    return await server.start()
-
-
-def _hold(folder: Path, stack: AsyncExitStack) -> bool:
-    """Whether the data folder is ours alone until the end; False when a Tracestone runs on it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StorageDown(f"The data folder {folder} cannot be used: {error.strerror}") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _line(key: Key) -> str:

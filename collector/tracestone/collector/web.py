@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tracestone.collector import doors, keys_api, scoring_api
+from tracestone.collector import doors, keys_api, prices_api, scoring_api
 from tracestone.collector.auth.caller import caller
 from tracestone.collector.metrics import page
 from tracestone.collector.mlflow_api import routes as mlflow_routes
@@ -79,6 +79,7 @@ def main_app(
     mlflow: mlflow_routes.Deps,
     scoring: scoring_api.Deps,
     keys: keys_api.Deps,
+    prices: prices_api.Deps,
     pages: PageDeps,
     told: Told,
     settings: Settings,
@@ -90,6 +91,7 @@ def main_app(
         *receiver.routes(),
         *scoring_api.routes(scoring),
         *keys_api.routes(keys),
+        *prices_api.routes(prices),
         *mlflow_routes.routes(mlflow),
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),

@@ -167,6 +167,10 @@ class Settings(BaseSettings):
         description="Scorers and their online configurations, applied at start (see docs/scoring.md).",
     )
 
+    prices_file: Path | None = Field(
+        None, description="YAML file with prices of this deployment, applied at start (see docs/costs.md)."
+    )
+
     judge_api_bases: list[Annotated[str, Field(pattern=r"^https?://[^@?#\s]+$")]] = Field(
         default_factory=list,
         description="Addresses (api_base) that judges defined through the API may call with the keys of this process.",
@@ -262,6 +266,17 @@ def _read(file: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise StartRefused(f"The configuration file {file} must hold a mapping of settings.")
     return content
+
+
+def prices_of(settings: Settings) -> list[Any]:
+    """What the prices file holds under `prices`; nothing when there is none. Raises StartRefused."""
+    if settings.prices_file is None:
+        return []
+    content = _read(settings.prices_file)
+    prices = content.pop("prices", None)
+    if content or not isinstance(prices, list):
+        raise StartRefused(f"The prices file {settings.prices_file} must hold a list under prices, and nothing else.")
+    return prices
 
 
 def prepare_grpc() -> None:

@@ -78,7 +78,7 @@ async def _reprice(stores: Stores, *, step_spans: int = 50_000, **what: Any) -> 
     pool, columnar = stores
     rewrites = RewriteStore(pool)
     asked = await rewrites.add("reprice", parameters(**what))
-    await Runner(rewrites, columnar, SpanStore(columnar), KINDS, step_spans).work()
+    await Runner(pool, columnar, KINDS, step_spans).work()
     return await rewrites.get(asked.rewrite_id)
 
 
@@ -227,7 +227,7 @@ async def test_it_goes_on_where_it_broke_off(stores: Stores, chdb_url: str, refu
         for survives in (2, 0, 1):
             breaking.statement, breaking.left = refused, survives
             with pytest.raises(StorageDown):
-                await Runner(rewrites, breaking, SpanStore(breaking), KINDS, 4).work()
+                await Runner(pool, breaking, KINDS, 4).work()
     finally:
         await breaking.close()
     broken_off = await rewrites.get(asked.rewrite_id)
@@ -262,7 +262,7 @@ async def test_a_cancelled_one_stops(stores: Stores) -> None:
     rewrites = RewriteStore(pool)
     asked = await rewrites.add("reprice", parameters())
     await rewrites.cancel(asked.rewrite_id)
-    await Runner(rewrites, columnar, SpanStore(columnar), KINDS).work()
+    await Runner(pool, columnar, KINDS).work()
     assert (await rewrites.get(asked.rewrite_id)).state == "cancelled"
     assert (await _costs(stores))["1", "1"] == (None, "")
     assert await rewrites.latest(10) == [await rewrites.get(asked.rewrite_id)]
@@ -275,9 +275,9 @@ async def test_one_at_a_time(stores: Stores) -> None:
     asked = await rewrites.add("reprice", parameters())
     async with rewrites.alone() as alone:
         assert alone
-        await Runner(rewrites, columnar, SpanStore(columnar), KINDS).work()
+        await Runner(pool, columnar, KINDS).work()
         assert (await rewrites.get(asked.rewrite_id)).state == "waiting"
-    await Runner(rewrites, columnar, SpanStore(columnar), KINDS).work()
+    await Runner(pool, columnar, KINDS).work()
     assert (await rewrites.get(asked.rewrite_id)).state == "done"
 
 
@@ -290,7 +290,7 @@ async def test_what_clickhouse_refuses_is_told(stores: Stores, chdb_url: str) ->
     rewrites = RewriteStore(pool)
     asked = await rewrites.add("reprice", parameters())
     try:
-        await Runner(rewrites, picky, SpanStore(picky), KINDS).work()
+        await Runner(pool, picky, KINDS).work()
     finally:
         await picky.close()
     failed = await rewrites.get(asked.rewrite_id)

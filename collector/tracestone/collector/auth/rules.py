@@ -13,8 +13,8 @@ READING_POSTS = frozenset(
     for prefix in ("/api", "/ajax-api")
     for path in ("/2.0/mlflow/experiments/search", "/3.0/mlflow/traces/batchGetInfos")
 )
-# What keeps to the caller's experiments: MLflow's API and the pages.
-BOUND_PATHS = ("/", "/version")
+# What keeps to the caller's experiments: MLflow's API, the pages and the prices.
+BOUND_PATHS = ("/", "/version", "/prices", "/api/v1/prices", "/api/v1/prices/unknown")
 BOUND_PREFIXES = (
     "/api/2.0/mlflow/experiments/",
     "/ajax-api/2.0/mlflow/experiments/",
@@ -26,6 +26,8 @@ BOUND_PREFIXES = (
 )
 # How this installation itself is looked after.
 _ADMIN_PREFIX = "/api/v1/keys"
+# Read by whoever may read, changed by whoever looks after this installation.
+_ADMIN_CHANGES = ("/api/v1/prices", "/api/v1/reprice", "/api/v1/rewrites")
 
 
 def otlp_port(scope: Scope) -> Need:
@@ -41,6 +43,8 @@ def main_port(scope: Scope) -> Need:
     if path.startswith("/v1/"):
         return _INGEST
     if path.startswith(_ADMIN_PREFIX):
+        return Need("admin")
+    if path.startswith(_ADMIN_CHANGES) and scope["method"] not in _READING_METHODS:
         return Need("admin")
     reads = scope["method"] in _READING_METHODS or path in READING_POSTS
     return Need("read" if reads else "write", bound=path in BOUND_PATHS or path.startswith(BOUND_PREFIXES))

@@ -14,13 +14,17 @@ from tracestone.collector.ingest.backoff import Backoff
 from tracestone.collector.rewrite.kinds import Kind, slices
 from tracestone.schema import clock, sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Unavailable
+from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.rewrites import Position, Rewrite, RewriteStore
 from tracestone.schema.stores.spans import SpanStore
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_PRICES_AT_ONCE = 1000
+_PRICES_SECONDS = 0.1
 STEP_SPANS = 50_000
 _QUERIES = sqlfiles.queries("clickhouse", "rewrites")
 # One thread, so that what arrives meanwhile has the others; blocks small enough for spans that are large.
@@ -40,15 +44,15 @@ class Runner:
 
     def __init__(
         self,
-        store: RewriteStore,
+        pool: Pool,
         columnar: Columnar,
-        spans: SpanStore,
         kinds: Mapping[str, Kind],
         step_spans: int = STEP_SPANS,
     ) -> None:
-        self._store = store
+        self._store = RewriteStore(pool)
+        self._outbox = Outbox(pool, columnar)
         self._columnar = columnar
-        self._spans = spans
+        self._spans = SpanStore(columnar)
         self._kinds = kinds
         self._step_spans = step_spans
         self._task: asyncio.Task[None] | None = None
@@ -89,6 +93,7 @@ class Runner:
     async def _rewrite(self, asked: Rewrite) -> None:
         extra = {"action": "rewrite", "rewrite": asked.rewrite_id, "kind": asked.kind}
         try:
+            await self._follow_prices()
             if asked.state == "waiting":
                 await self._store.begun(asked.rewrite_id, await self._spans_of(asked))
             async for after, upto, first in self._steps(asked):
@@ -106,6 +111,12 @@ class Runner:
             return
         await self._store.ended(asked.rewrite_id, "done")
         logger.info("a rewrite is done", extra=extra)
+
+    async def _follow_prices(self) -> None:
+        """Returns when ClickHouse knows the prices that were set before the rewrite was asked for."""
+        while await self._outbox.prices_waiting():
+            if not await self._outbox.deliver(_PRICES_AT_ONCE):
+                await asyncio.sleep(_PRICES_SECONDS)  # another delivers them
 
     async def _steps(self, asked: Rewrite) -> AsyncIterator[tuple[int, Position, bool]]:
         """The steps that are left, each as the slice after which it begins and the one with which it ends."""

@@ -15,6 +15,8 @@ from tracestone.schema import clock
 from tracestone.schema.assessments import Assessment, value_text
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid, NotFound
+from tracestone.schema.prices import shipped
+from tracestone.schema.prices.price import Price
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.pages import (
@@ -24,6 +26,7 @@ from tracestone.schema.stores.pages import (
     SessionSummary,
     TraceFilter,
 )
+from tracestone.schema.stores.prices import PriceTable, UnknownModel
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import TraceInfo
 
@@ -31,6 +34,7 @@ PAGE_ROWS = 50
 SESSION_TURNS = 200
 MAX_SPANS = 2_000  # rows of one timeline
 MAX_CHIPS = 6
+MAX_PRICES = 200
 STATES = ("OK", "ERROR", "IN_PROGRESS")
 
 
@@ -164,6 +168,23 @@ class SpanPage:
 
 
 @dataclass(frozen=True)
+class PricesPage:
+    """`/prices`: models that have no price, and the prices that were set here, the newest day last.
+
+    `names` are those of experiments, by id; `shipped` is how many prices came with the package.
+    """
+
+    title: str
+    crumbs: tuple[Crumb, ...]
+    unknown: tuple[UnknownModel, ...]
+    own: tuple[Price, ...]
+    own_left_out: int
+    names: dict[int, str]
+    shipped: int
+    now_ns: int
+
+
+@dataclass(frozen=True)
 class MessagePage:
     """What to say when there is no page: not found, a bad address, a store that is away."""
 
@@ -177,6 +198,24 @@ async def experiments(deps: Deps) -> ExperimentsPage:
     found = await PageStore(deps.columnar).experiments()
     shown = tuple(each for each in found if visible(each.experiment_id))
     return ExperimentsPage("Experiments", (), shown, clock.now_ns(), deps.otlp_grpc)
+
+
+async def prices(deps: Deps) -> PricesPage:
+    """Raises StorageDown."""
+    table, bound = PriceTable(deps.columnar), caller().experiments
+    unknown, own, found = await asyncio.gather(
+        table.unknown_models(bound), table.own(bound), PageStore(deps.columnar).experiments()
+    )
+    return PricesPage(
+        title="Prices",
+        crumbs=(Crumb("Prices", "/prices"),),
+        unknown=tuple(unknown),
+        own=tuple(own[:MAX_PRICES]),
+        own_left_out=max(len(own) - MAX_PRICES, 0),
+        names={each.experiment_id: each.name for each in found},
+        shipped=len(shipped.prices()),
+        now_ns=clock.now_ns(),
+    )
 
 
 async def traces(

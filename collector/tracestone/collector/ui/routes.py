@@ -38,6 +38,9 @@ def routes(deps: Deps) -> list[BaseRoute]:
     async def experiments(request: Request) -> Response:
         return await _html("experiments.html", await pages.experiments(deps))
 
+    async def prices(request: Request) -> Response:
+        return await _html("prices.html", await pages.prices(deps))
+
     async def traces(request: Request) -> Response:
         wanted = TraceFilter(_state(request), _text(request, "name"), _text(request, "session"))
         older, newer = _text(request, "before"), _text(request, "after")
@@ -83,6 +86,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
 
     table: list[tuple[str, Endpoint]] = [
         ("/", experiments),
+        ("/prices", prices),
         ("/experiments/{experiment_id}", traces),
         ("/experiments/{experiment_id}/sessions", sessions),
         ("/experiments/{experiment_id}/session", session),

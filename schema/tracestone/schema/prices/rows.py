@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, cast
 
-from tracestone.schema.prices.price import TOKENS, Price, Scope, read_day, read_tiers
+from tracestone.schema.prices.price import BUCKETS, TIER_BUCKETS, TOKENS, Price, Scope, read_day, read_tiers
 
 
 def postgres_row(price: Price) -> dict[str, Any]:
@@ -47,6 +47,25 @@ def clickhouse_row(price: Price, *, own: bool) -> dict[str, Any]:
         **_per_token(price.prices),
         "tiers": [{"above_tokens": tier.above_tokens, **_per_token(tier.prices)} for tier in price.tiers],
         "source": price.source,
+    }
+
+
+def price_of_columns(row: Mapping[str, Any]) -> Price:
+    """The price of a row of model_price_rows."""
+    tiers = [
+        {"above_tokens": tier["above_tokens"], **_per_million({bucket: tier[bucket] for bucket in TIER_BUCKETS})}
+        for tier in row["tiers"]
+    ]
+    prices = _per_million({bucket: row[bucket] for bucket in BUCKETS})
+    return price_of({**row, "prices": prices, "tiers": tiers})
+
+
+def _per_million(prices: Mapping[str, float | None]) -> dict[str, float]:
+    # A price was at most of so many digits before it was divided.
+    return {
+        bucket: price if bucket == "image" else float(f"{price * TOKENS:.12g}")
+        for bucket, price in prices.items()
+        if price is not None
     }
 
 

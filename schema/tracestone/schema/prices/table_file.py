@@ -67,14 +67,15 @@ def _row(row: dict[str, str]) -> Price:
         provider_of(row["provider"]),
         row["model"],
         prices,
-        read_tiers([_tier(text) for text in (row.get("tiers") or "").split(";") if text.strip()]),
+        read_tiers([read_tier(text) for text in (row.get("tiers") or "").split(";") if text.strip()]),
         read_day(row.get("effective_from")),
     )
     return checked(price)
 
 
-def _tier(text: str) -> dict[str, float | int]:
-    above, *pairs = text.split()
+def read_tier(text: str) -> dict[str, float | int]:
+    """A tier as it is written: the tokens above which it holds, then its prices. Raises Invalid."""
+    above, *pairs = text.split() or [""]
     split = [pair.partition("=") for pair in pairs]
     if not above.isdigit() or not all(equals for _, equals, _ in split):
         raise Invalid("tiers", "must be of the form: 200000 input=2.5 output=15; …")

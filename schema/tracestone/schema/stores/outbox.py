@@ -61,6 +61,11 @@ class Outbox:
             row = await self._pool.fetchrow(self._sql["waiting"])
         return Backlog(0, 0, "") if row is None else Backlog(row["rows"], row["refused"], row["last_error"])
 
+    async def prices_waiting(self) -> bool:
+        """Whether there are prices by which ClickHouse does not price yet. Raises StorageDown."""
+        with storage_errors():
+            return bool(await self._pool.fetchval(self._sql["prices_waiting"]))
+
     async def _insert(self, claimed: Sequence[Record]) -> dict[int, str]:
         refused: dict[int, str] = {}
         for relation, (table, convert) in _RELATIONS.items():

@@ -1,7 +1,8 @@
 """Prices of models: what people set or imported in Postgres, all of them in ClickHouse, which prices spans by them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from typing import Any
@@ -12,8 +13,11 @@ from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import NotFound
 from tracestone.schema.prices import providers, shipped
 from tracestone.schema.prices.price import Price, Scope
-from tracestone.schema.prices.rows import clickhouse_row, postgres_row, price_of
+from tracestone.schema.prices.rows import clickhouse_row, postgres_row, price_of, price_of_columns
 
+_MOST_UNKNOWN = 1000
+# Seconds and bytes: the view goes through all spans.
+_LIMITS = {"max_execution_time": 20, "max_memory_usage": 1024**3}
 _SQL = sqlfiles.queries("clickhouse", "prices")
 
 
@@ -51,6 +55,20 @@ class PriceStore:
         return [price_of(dict(row)) for row in rows]
 
 
+@dataclass(frozen=True)
+class UnknownModel:
+    """A model that spans of an experiment used and no price is known for; `model` is "" when they did not tell it."""
+
+    experiment_id: int
+    provider: str
+    model: str
+    spans: int
+    input_tokens: int
+    output_tokens: int
+    first_seen_ns: int
+    last_seen_ns: int
+
+
 class PriceTable:
     """All prices in ClickHouse, and the dictionaries by which it prices spans."""
 
@@ -72,6 +90,27 @@ class PriceTable:
         await self._columnar.insert_bytes("price_providers", names, "JSONEachRow", {})
         await self.reload()
         return True
+
+    async def unknown_models(self, experiments: Collection[int] | None = None) -> list[UnknownModel]:
+        """Models without a price, those that count most first; None is all experiments. At most 1000.
+
+        Raises StorageDown.
+        """
+        asked = {"every": experiments is None, "experiments": sorted(experiments or ()), "limit": _MOST_UNKNOWN}
+        rows = await self._columnar.query(_SQL["unknown_models_of"], asked, _LIMITS)
+        return [UnknownModel(**row) for row in rows]
+
+    async def own(self, experiments: Collection[int] | None = None) -> list[Price]:
+        """What people set or imported, as ClickHouse knows it; of an experiment only if it is among these.
+
+        Raises StorageDown.
+        """
+        rows = await self._columnar.query(_SQL["own"], None, _LIMITS)
+        return [
+            price
+            for price in map(price_of_columns, rows)
+            if price.scope != "experiment" or experiments is None or price.experiment_id in experiments
+        ]
 
     async def reload(self) -> None:
         """Prices what is inserted from now on by the rows as they are now.

@@ -20,6 +20,10 @@ SET attempts = attempts + 1, error = left($2, 1000),
     not_before = clock_timestamp() + least(300, 2 ^ least(attempts, 9)) * interval '1 second'
 WHERE id = $1
 
+-- name: prices_waiting
+-- Whether prices have not been delivered yet; what was refused is not waited for.
+SELECT EXISTS (SELECT FROM tracestone.outbox WHERE relation = 'model_prices' AND attempts = 0)
+
 -- name: waiting
 -- What has not been delivered yet, how much of it was refused, and the last refusal.
 SELECT count(*) AS rows, count(*) FILTER (WHERE attempts > 0) AS refused,
