@@ -51,8 +51,8 @@ async def stores(kept_stores: Stores) -> AsyncIterator[Stores]:
 async def _price(stores: Stores, model: str, usd: float, **more: Any) -> None:
     """A price of input, per token."""
     pool, columnar = stores
-    prices = {"input": usd * 1e6, "output": 0.0}
-    await PriceStore(pool).set([Price("acme", model, prices, **{"scope": "deployment", **more})])
+    given = {"prices": {"input": usd * 1e6, "output": 0.0}, "scope": "deployment", **more}
+    await PriceStore(pool).set([Price("acme", model, **given)])
     while await Outbox(pool, columnar).deliver(1000):
         pass
 
@@ -102,7 +102,6 @@ async def test_history_follows_a_price_that_is_corrected(stores: Stores) -> None
     await _call(stores, 1)
     await _call(stores, 1, 2, 1, tokens=100)
     await _call(stores, 2, model="nobody-knows")
-    await _reprice(stores)
     assert await _costs(stores) == {
         ("1", "1"): (None, "unknown"),
         ("1", "2"): (None, "unknown"),
@@ -125,6 +124,23 @@ async def test_history_follows_a_price_that_is_corrected(stores: Stores) -> None
     assert (await _costs(stores))["1", "2"] == (25.0, "computed")
 
 
+async def test_what_arrives_is_priced_at_once(stores: Stores) -> None:
+    await _price(stores, "m", 0.5)
+    await _call(stores, 1)
+    assert await _costs(stores) == {("1", "1"): (5.0, "computed")}
+    assert await _trace_costs(stores) == {"1": 5.0}
+
+
+async def test_audio_is_priced_as_such_at_once_and_later(stores: Stores) -> None:
+    audio = {"gen_ai.usage.audio.input_tokens": 4}
+    await _price(stores, "m", 0.5, prices={"input": 0.5e6, "output": 0.0, "input_audio": 1e6})
+    await _call(stores, 1, **audio)
+    assert await _costs(stores) == {("1", "1"): (7.0, "computed")}
+    await _price(stores, "m", 0.5, prices={"input": 0.5e6, "output": 0.0, "input_audio": 2e6})
+    await _reprice(stores)
+    assert await _costs(stores) == {("1", "1"): (11.0, "computed")}
+
+
 async def test_a_second_time_nothing_changes(stores: Stores) -> None:
     await _call(stores, 1)
     await _price(stores, "m", 0.5)
@@ -144,9 +160,9 @@ async def test_a_price_that_is_gone_leaves_its_cost_unknown(stores: Stores) -> N
 
 
 async def test_a_reported_cost_is_never_touched(stores: Stores) -> None:
-    await _price(stores, "m", 0.5)
     await _call(stores, 1, **{"gen_ai.usage.cost": 0.125, "llm.cost.total": 0.125})
     await _call(stores, 2)
+    await _price(stores, "m", 0.5)
     await _reprice(stores)
     costs = await _costs(stores)
     assert costs["1", "1"][0] == 0.125
@@ -164,20 +180,19 @@ async def test_the_rest_of_a_span_stays_as_it_is(stores: Stores) -> None:
 
 
 async def test_what_arrives_later_wins(stores: Stores) -> None:
-    await _price(stores, "m", 0.5)
     await _call(stores, 1, tokens=10)
+    await _price(stores, "m", 0.5)
     await _reprice(stores)
+    assert await _costs(stores) == {("1", "1"): (5.0, "computed")}
     await _call(stores, 1, tokens=30)
     (row,) = await stores[1].query("SELECT input_tokens FROM span_rows FINAL")
     assert row["input_tokens"] == 30
-    await _reprice(stores)
     assert await _costs(stores) == {("1", "1"): (15.0, "computed")}
     assert await _trace_costs(stores) == {"1": 15.0}
 
 
 async def test_what_arrives_while_a_step_is_rewritten_wins(stores: Stores, chdb_url: str) -> None:
     """The later version is there before the rewritten earlier one is inserted."""
-    await _price(stores, "m", 0.5)
     await _call(stores, 1, tokens=10)
     await stores[1].command("CREATE TABLE kept AS span_rows ENGINE = MergeTree ORDER BY trace_id")
     try:
@@ -191,10 +206,10 @@ async def test_what_arrives_while_a_step_is_rewritten_wins(stores: Stores, chdb_
 
 
 async def test_only_what_is_asked_for(stores: Stores) -> None:
-    await _price(stores, "m", 0.5)
-    await _price(stores, "other", 0.5)
     for trace, where in enumerate(({}, {"experiment": 2}, {"at": DAY}, {"at": 2 * DAY}, {"model": "other"}), start=1):
         await _call(stores, trace, **where)
+    await _price(stores, "m", 0.5)
+    await _price(stores, "other", 0.5)
 
     async def priced() -> set[str]:
         return {trace for (trace, _), (_, source) in (await _costs(stores)).items() if source == "computed"}
@@ -214,10 +229,10 @@ async def test_only_what_is_asked_for(stores: Stores) -> None:
 @pytest.mark.parametrize("refused", ["INSERT INTO trace_rows", "INSERT INTO span_rows"])
 async def test_it_goes_on_where_it_broke_off(stores: Stores, chdb_url: str, refused: str) -> None:
     """The traces of a step that had been written, but not computed, are computed by whoever goes on."""
-    await _price(stores, "m", 0.5)
     for experiment, traces in ((1, range(1, 21)), (2, range(21, 31))):
         spans = [_span(trace, at=trace * 60_000_000_000) for trace in traces]
         await store(SpanStore(stores[1]), export_request(*spans), experiment)
+    await _price(stores, "m", 0.5)
     pool, columnar = stores
     breaking = BreakingColumnar(chdb_url, database=columnar.database)
     await breaking.open()
@@ -257,14 +272,14 @@ class BreakingColumnar(PickyColumnar):
 
 async def test_a_cancelled_one_stops(stores: Stores) -> None:
     pool, columnar = stores
-    await _price(stores, "m", 0.5)
     await _call(stores, 1)
+    await _price(stores, "m", 0.5)
     rewrites = RewriteStore(pool)
     asked = await rewrites.add("reprice", parameters())
     await rewrites.cancel(asked.rewrite_id)
     await Runner(pool, columnar, KINDS).work()
     assert (await rewrites.get(asked.rewrite_id)).state == "cancelled"
-    assert (await _costs(stores))["1", "1"] == (None, "")
+    assert (await _costs(stores))["1", "1"] == (None, "unknown")
     assert await rewrites.latest(10) == [await rewrites.get(asked.rewrite_id)]
 
 
@@ -284,6 +299,7 @@ async def test_one_at_a_time(stores: Stores) -> None:
 async def test_what_clickhouse_refuses_is_told(stores: Stores, chdb_url: str) -> None:
     pool, columnar = stores
     await _call(stores, 1)
+    await _price(stores, "m", 0.5)
     picky = PickyColumnar(chdb_url, database=columnar.database)
     await picky.open()
     picky.refuses_statement = lambda sql, parameters: 241 if "INSERT INTO span_rows" in sql else None

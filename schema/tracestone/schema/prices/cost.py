@@ -34,7 +34,12 @@ class Usage:
     images: str = "0"
 
 
-STORED = Usage()
+STORED = Usage(
+    input_audio_tokens="usage_details['input_audio']",
+    input_image_tokens="usage_details['input_image']",
+    output_audio_tokens="usage_details['output_audio']",
+    output_image_tokens="usage_details['output_image']",
+)
 """The usage of a stored span: the columns of span_rows."""
 
 

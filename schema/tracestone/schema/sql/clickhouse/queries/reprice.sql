@@ -1,16 +1,16 @@
--- Costs as the prices of now tell them; ${cost} is the expression of schema/prices/cost.py. What a sender reported is
--- never touched; before there was a cost_source, every cost was reported.
+-- Costs as the prices of now tell them; ${cost} is the expression of schema/prices/cost.py, which prices what is inserted
+-- too. What a sender reported is never touched; before there was a cost_source, every cost was reported.
 
 -- name: changed
 -- How many spans of these slices would cost something else.
 SELECT count() AS changed FROM (
-    SELECT start_time, request_model, response_model, cost_source, cost_total, price_id, ${cost} AS priced
+    SELECT start_time, request_model, response_model, cost_source, cost_total, ${cost} AS priced
     FROM span_rows FINAL
     PREWHERE experiment_id = {experiment_id:UInt32}
         AND intDiv(toInt64(start_time), 5) > {after:Int64} AND intDiv(toInt64(start_time), 5) <= {upto:Int64}
 )
 WHERE (cost_source IN ('computed', 'unknown') OR cost_source = '' AND cost_total IS NULL)
-  AND (cost_source != priced.4 OR price_id != priced.5 OR isDistinctFrom(cost_total, priced.3))
+  AND (cost_source != priced.4 OR isDistinctFrom(cost_total, priced.3))
   AND start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC') AND start_time < fromUnixTimestamp64Nano({to_ns:Int64}, 'UTC')
   AND {model:String} IN ('', request_model, response_model)
 
@@ -28,13 +28,13 @@ FROM (
         AND intDiv(toInt64(start_time), 5) > {after:Int64} AND intDiv(toInt64(start_time), 5) <= {upto:Int64}
         AND (trace_id, span_id) IN (
             SELECT trace_id, span_id FROM (
-                SELECT trace_id, span_id, start_time, request_model, response_model, cost_source, cost_total, price_id, ${cost} AS priced
+                SELECT trace_id, span_id, start_time, request_model, response_model, cost_source, cost_total, ${cost} AS priced
                 FROM span_rows FINAL
                 PREWHERE experiment_id = {experiment_id:UInt32}
                     AND intDiv(toInt64(start_time), 5) > {after:Int64} AND intDiv(toInt64(start_time), 5) <= {upto:Int64}
             )
             WHERE (cost_source IN ('computed', 'unknown') OR cost_source = '' AND cost_total IS NULL)
-              AND (cost_source != priced.4 OR price_id != priced.5 OR isDistinctFrom(cost_total, priced.3))
+              AND (cost_source != priced.4 OR isDistinctFrom(cost_total, priced.3))
               AND start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC') AND start_time < fromUnixTimestamp64Nano({to_ns:Int64}, 'UTC')
               AND {model:String} IN ('', request_model, response_model)
         )
