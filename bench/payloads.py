@@ -30,7 +30,7 @@ def text(rng: random.Random, size: int) -> str:
     return " ".join(rng.choices(_WORDS, k=max(1, size // 7)))[:size]
 
 
-def _attribute(key: str, value: object) -> KeyValue:
+def attribute(key: str, value: object) -> KeyValue:
     pair = KeyValue(key=key)
     if isinstance(value, list):
         for item in value:
@@ -53,42 +53,42 @@ def _span(rng: random.Random, kind: str, trace_id: bytes, span_id: bytes, parent
     span.start_time_unix_nano = rng.getrandbits(55) | 1 << 60
     span.end_time_unix_nano = span.start_time_unix_nano + rng.randrange(10**8, 10**10)
     put = span.attributes.append
-    put(_attribute("gen_ai.conversation.id", f"session-{trace_id.hex()[:6]}"))
+    put(attribute("gen_ai.conversation.id", f"session-{trace_id.hex()[:6]}"))
     if kind == "chat":
         span.name = "chat gpt-4.1-mini"
         content = max(40, size - 420)
-        put(_attribute("gen_ai.operation.name", "chat"))
-        put(_attribute("gen_ai.provider.name", "openai"))
-        put(_attribute("gen_ai.request.model", "gpt-4.1-mini"))
-        put(_attribute("gen_ai.response.model", "gpt-4.1-mini-2025-04-14"))
-        put(_attribute("gen_ai.response.id", f"chatcmpl-{rng.getrandbits(96):024x}"))
-        put(_attribute("gen_ai.request.temperature", 0.2))
-        put(_attribute("gen_ai.response.finish_reasons", ["stop"]))
-        put(_attribute("gen_ai.usage.input_tokens", rng.randrange(50, 4000)))
-        put(_attribute("gen_ai.usage.output_tokens", rng.randrange(5, 900)))
-        put(_attribute("gen_ai.input.messages", _messages(rng, "user", content * 2 // 3)))
-        put(_attribute("gen_ai.output.messages", _messages(rng, "assistant", content // 3)))
+        put(attribute("gen_ai.operation.name", "chat"))
+        put(attribute("gen_ai.provider.name", "openai"))
+        put(attribute("gen_ai.request.model", "gpt-4.1-mini"))
+        put(attribute("gen_ai.response.model", "gpt-4.1-mini-2025-04-14"))
+        put(attribute("gen_ai.response.id", f"chatcmpl-{rng.getrandbits(96):024x}"))
+        put(attribute("gen_ai.request.temperature", 0.2))
+        put(attribute("gen_ai.response.finish_reasons", ["stop"]))
+        put(attribute("gen_ai.usage.input_tokens", rng.randrange(50, 4000)))
+        put(attribute("gen_ai.usage.output_tokens", rng.randrange(5, 900)))
+        put(attribute("gen_ai.input.messages", _messages(rng, "user", content * 2 // 3)))
+        put(attribute("gen_ai.output.messages", _messages(rng, "assistant", content // 3)))
     elif kind == "tool":
         span.name = "execute_tool lookup_order"
-        put(_attribute("gen_ai.operation.name", "execute_tool"))
-        put(_attribute("gen_ai.tool.name", "lookup_order"))
-        put(_attribute("gen_ai.tool.call.id", f"call_{rng.getrandbits(64):016x}"))
-        put(_attribute("gen_ai.tool.call.arguments", json.dumps({"order": rng.randrange(10**6)})))
-        put(_attribute("gen_ai.tool.call.result", text(rng, max(20, size - 330))))
+        put(attribute("gen_ai.operation.name", "execute_tool"))
+        put(attribute("gen_ai.tool.name", "lookup_order"))
+        put(attribute("gen_ai.tool.call.id", f"call_{rng.getrandbits(64):016x}"))
+        put(attribute("gen_ai.tool.call.arguments", json.dumps({"order": rng.randrange(10**6)})))
+        put(attribute("gen_ai.tool.call.result", text(rng, max(20, size - 330))))
     elif kind == "retrieval":
         span.name = "retrieval handbook"
         length = max(10, (size - 400) // 3)
         documents = [{"id": str(rng.randrange(1000)), "content": text(rng, length)} for _ in range(3)]
-        put(_attribute("gen_ai.operation.name", "retrieval"))
-        put(_attribute("gen_ai.data_source.id", "handbook"))
-        put(_attribute("gen_ai.retrieval.documents", json.dumps(documents)))
+        put(attribute("gen_ai.operation.name", "retrieval"))
+        put(attribute("gen_ai.data_source.id", "handbook"))
+        put(attribute("gen_ai.retrieval.documents", json.dumps(documents)))
     else:
         span.name = "invoke_agent support"
-        put(_attribute("gen_ai.operation.name", "invoke_agent"))
-        put(_attribute("gen_ai.agent.name", "support"))
-        put(_attribute("user.id", f"user-{rng.randrange(5000)}"))
-        put(_attribute("gen_ai.input.messages", _messages(rng, "user", max(80, (size - 330) // 2))))
-        put(_attribute("gen_ai.output.messages", _messages(rng, "assistant", max(80, (size - 330) // 2))))
+        put(attribute("gen_ai.operation.name", "invoke_agent"))
+        put(attribute("gen_ai.agent.name", "support"))
+        put(attribute("user.id", f"user-{rng.randrange(5000)}"))
+        put(attribute("gen_ai.input.messages", _messages(rng, "user", max(80, (size - 330) // 2))))
+        put(attribute("gen_ai.output.messages", _messages(rng, "assistant", max(80, (size - 330) // 2))))
     return span
 
 
@@ -123,7 +123,7 @@ def template(span_bytes: int, traces: int, seed: int = 0) -> Template:
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
     resource.resource.attributes.extend(
-        _attribute(key, value)
+        attribute(key, value)
         for key, value in {
             "service.name": "bench",
             "service.version": "1.4.2",
