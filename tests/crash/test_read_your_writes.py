@@ -9,8 +9,8 @@ import pytest
 from support.load import Senders, grpc_sender, request, requests
 from support.program import Program
 
-READERS = 10
-EACH = 20
+READERS = 20
+EACH = 10
 
 
 @pytest.mark.timeout(200)
