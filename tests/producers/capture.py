@@ -41,7 +41,11 @@ class Capture:
             as_json = request.headers["content-type"].startswith("application/json")
             if signal in _KINDS:
                 told = json.loads(body) if as_json else otlp_json(_KINDS[signal].FromString(body))
-                kept = {name: value for name, value in request.headers.items() if name.startswith("x-")}
+                kept = {
+                    name: value
+                    for name, value in request.headers.items()
+                    if name.startswith("x-") and "api-key" not in name
+                }
                 self.requests.append(
                     {
                         "path": request.url.path,

@@ -3,8 +3,8 @@
 `producer.toml` says what a producer does not send, and why:
 
     [[absent]]
-    fields = ["cache_*_tokens"]   # fields of a call, or `input_messages.system`, `output_messages.reasoning`, …
-    on = "call"                   # or tool, retriever
+    fields = ["cache_*_tokens"]   # of a call; or input_messages.system, output_messages.reasoning, …
+    on = "call"                   # or tool, retriever, then `spans` may name which
     scenarios = ["cached"]        # all, unless given; so are `apis` and `variants`
     streamed = true               # either, unless given
     occurrences = [1]             # the first call of its scenario and API; all, unless given
@@ -14,7 +14,8 @@
 A call without a rule stands as the provider knows it. Where a rule fits, the field is null (or what `says` says),
 `absent` has the reason, and `told` what the provider knows.
 
-and which spans there are, `types = [["chat *", "llm"], …]`: the first pattern that fits a span's name tells its type.
+and which spans there are, `types = [["chat *", "llm"], …]`: the first pattern that fits a span's name tells its type; a
+third entry, `KEY=VALUE`, asks for an attribute as well.
 Where several libraries tell of the same call, `call_scope` is the scope of the one that was meant to.
 `problems` compares both with the recording: a fact must occur in its span, a fact said to be absent must not.
 """
@@ -30,6 +31,7 @@ from support.provider.server import Call
 
 _MODEL_CALLS = ("llm", "embedding")
 _ERRORS = {400: "BadRequestError", 429: "RateLimitError", 500: "InternalServerError"}
+_SHORTLY_NS = 2_000_000_000
 # How the dialects say that an answer was complete, and that it asks for a tool.
 _FINISH = {
     "stop": {"stop", "end_turn", "completed"},
@@ -192,6 +194,13 @@ def _around(call: Call, known: dict[str, Facts], described: Facts) -> list[Facts
         if _span(span, described)["span_type"] in _MODEL_CALLS
         and int(span["startTimeUnixNano"]) <= call.began_ns <= int(span.get("endTimeUnixNano", 0))
     ]
+    # Where a producer ends a stream's span before it is read, the request comes shortly after.
+    around = around or [
+        span
+        for span in known.values()
+        if span["name"] in described.get("ends_early", [])
+        and 0 <= call.began_ns - int(span["endTimeUnixNano"]) <= _SHORTLY_NS
+    ]
     return sorted(around, key=lambda span: int(span["startTimeUnixNano"]), reverse=True)
 
 
@@ -230,7 +239,7 @@ def _left(field: str, value: Any, reasons: dict[str, str]) -> Any:
 
 
 def _span(span: Facts, described: Facts) -> Facts:
-    types = (kind for pattern, kind in described["types"] if fnmatchcase(span["name"], pattern))
+    types = (kind for pattern, kind, *sign in described["types"] if _fits(span, pattern, sign))
     return {
         "trace_id": span["traceId"],
         "span_id": span["spanId"],
@@ -240,17 +249,27 @@ def _span(span: Facts, described: Facts) -> Facts:
     }
 
 
+def _fits(span: Facts, pattern: str, sign: list[str]) -> bool:
+    """Whether a name fits; `sign` may hold one KEY=VALUE of a text attribute that the span must have too."""
+    said = {f"{pair['key']}={pair['value'].get('stringValue')}" for pair in span.get("attributes", [])}
+    return fnmatchcase(span["name"], pattern) and said.issuperset(sign)
+
+
 def _tool(span: Facts, rules: list[Facts]) -> Facts:
     tool = STORY["tool"]
     call = STORY["scenarios"]["tool"]["turns"][0]["replies"][0]["call"]
     facts = {"tool_name": tool["name"], "tool_arguments": call, "tool_result": tool["result"]}
-    return {**_at(span), **_less(facts, [rule for rule in rules if rule.get("on") == "tool"])}
+    return {**_at(span), **_less(facts, _of(rules, "tool", span))}
 
 
 def _retrieval(span: Facts, rules: list[Facts]) -> Facts:
     told = STORY["scenarios"]["retrieval"]
     facts = {"query": told["turns"][0]["question"], "documents": told["documents"][:1]}
-    return {**_at(span), **_less(facts, [rule for rule in rules if rule.get("on") == "retriever"])}
+    return {**_at(span), **_less(facts, _of(rules, "retriever", span))}
+
+
+def _of(rules: list[Facts], kind: str, span: Facts) -> list[Facts]:
+    return [one for one in rules if one.get("on") == kind and span["name"] in one.get("spans", [span["name"]])]
 
 
 def _at(span: Facts) -> Facts:
