@@ -127,7 +127,7 @@ async def test_tools(ask: Ask, server: OpenAIServer) -> None:
     assert json.loads(row["input_messages"])[1:] == [
         {
             "role": "assistant",
-            "parts": [{"type": "tool_call", "id": "call_1", "name": "lookup", "arguments": '{"q": "Ghent"}'}],
+            "parts": [{"type": "tool_call", "id": "call_1", "name": "lookup", "arguments": {"q": "Ghent"}}],
         },
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": "It rains."}]},
     ]

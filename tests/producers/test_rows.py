@@ -1,0 +1,193 @@
+"""What real instrumentation packages sent, stored and read back: the canonical row of each call, field by field.
+
+`expected.json` says what the provider was asked and answered. Where a row says otherwise, `DIFFERENCES` has the fields
+and the reason; a difference that is gone must leave the list.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.internal.encoder import _VarintBytes
+
+from support import producers
+from support.engines import fresh_stores
+from tracestone.protos.ingest.v1.traces_pb2 import Traces
+from tracestone.schema import clock
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.spans import SpanStore
+
+_FIELDS = (
+    "request_model response_model response_id input_tokens output_tokens cache_read_tokens cache_write_tokens"
+    " reasoning_tokens session_id user_id error_type provider"
+).split()
+
+_MESSAGES = "input_messages output_messages"
+_ONE_MODEL = "it sends one model name, the response's"
+_OF_A_PROXY = "LiteLLM answers with a model name and an id of its own"
+_LOG_RECORDS = "its messages are in log records, which are joined in SQL and on the page"
+_REFUSED = "without a model in the span nothing tells the provider"
+_STREAM = "of a stream it does not send why it ended as an attribute"
+_PYDANTIC = {
+    "input_messages": "of a failed request it sends the instructions alone, among model_request_parameters",
+    "finish": "it says `stop` where the provider said tool_calls",
+    "reasoning_tokens": "of a stream it does not send them under a key of their own",
+}
+# For each recording, fields and why they differ.
+DIFFERENCES: dict[str, dict[str, str]] = {
+    "langfuse": {
+        "request_model response_model": _ONE_MODEL,
+        "finish response_id": "it sends them in the response alone, as text",
+    },
+    "litellm-v1": {
+        "response_model response_id": _OF_A_PROXY,
+        "input_messages output_messages": "it sends calls and their results in no form of their own, or not at all",
+        "span_type": "its span around an embedding says nothing else",
+    },
+    "litellm-v2": {
+        "response_model response_id": _OF_A_PROXY,
+        "input_messages": "it sends a cached system text as the user's, and what is embedded as a message",
+    },
+    "mlflow-genai": {
+        "request_model": _ONE_MODEL,
+        "provider": _REFUSED,
+        "finish": "it says `stop`, or nothing, where the provider said tool_calls",
+        "output_messages": "it sends reasoning as JSON in a text",
+    },
+    "mlflow-native": {
+        "request_model response_model": _ONE_MODEL,
+        "response_id finish cache_write_tokens reasoning_tokens input_tokens": "it sends them in the response alone",
+        "provider": _REFUSED,
+        "output_messages": "of a stream it cannot read it sends the object's name",
+    },
+    "openinference-anthropic": {"response_id": "it sends it in the response alone"},
+    "openinference-openai": {
+        "request_model": _ONE_MODEL,
+        "response_id finish": "it sends them in the response alone",
+    },
+    "openllmetry-openai": {
+        "input_messages": "it sends what is embedded as a message",
+        "output_messages": "it sends reasoning after the answer, as JSON",
+    },
+    "otel-google-genai": {
+        "input_messages": "it sends a tool's result as an object, and not where the SDK calls the tool by itself",
+        "finish": "it says `stop` for calls, as Gemini does",
+    },
+    "otel-openai-latest": {"finish": _STREAM},
+    "otel-openai-latest-events": {"input_messages output_messages": _LOG_RECORDS, "finish": _STREAM},
+    "otel-openai-old": {"input_messages output_messages": _LOG_RECORDS, "finish": _STREAM},
+    "pydantic-ai-v2": _PYDANTIC,
+    "pydantic-ai-v5": _PYDANTIC,
+    "pydantic-ai-v6": _PYDANTIC,
+}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def clickhouse(postgres_server: str, chdb_url: str) -> AsyncIterator[Columnar]:
+    """One database for the module."""
+    async with fresh_stores(postgres_server, chdb_url) as (_, columnar):
+        yield columnar
+
+
+@pytest.mark.parametrize("name", producers.names())
+async def test_rows(clickhouse: Columnar, name: str) -> None:
+    recording = producers.recording(name)
+    experiment = producers.names().index(name) + 1
+    await _store(SpanStore(clickhouse), recording, experiment)
+    found = await clickhouse.query("SELECT * FROM spans WHERE experiment_id = {e:UInt32}", {"e": experiment})
+    rows = {(row["trace_id"], row["span_id"]): row for row in found}
+    assert len(rows) == len(found) == len(recording.expected["spans"])
+    differing: dict[str, list[Any]] = defaultdict(list)
+    for call in recording.expected["calls"]:
+        if call["span_id"] is not None:
+            for field, expected, got in _call(call, rows[(call["trace_id"], call["span_id"])]):
+                differing[field].append((call["scenario"], expected, got))
+    for span in recording.expected["spans"]:
+        row = rows[(span["trace_id"], span["span_id"])]
+        if span["span_type"] != row["span_type"]:
+            differing["span_type"].append((row["name"], span["span_type"], row["span_type"]))
+    explained = {field for fields in DIFFERENCES.get(name, {}) for field in fields.split()}
+    unexplained = {field: differing[field][:3] for field in differing.keys() - explained}
+    assert (unexplained, explained - differing.keys()) == ({}, set())
+
+
+async def _store(spans: SpanStore, recording: producers.Recording, experiment: int) -> None:
+    batches = []
+    for number, request in enumerate(recording.requests):
+        if request.signal == "traces":
+            message = request.message()
+            ours = Traces(experiment_ids=[experiment] * len(message.resource_spans), received_at=clock.now_ns())
+            record = message.SerializeToString() + ours.SerializeToString()
+            batches.append(f"{recording.name}/{number}")
+            await spans.insert(_VarintBytes(len(record)) + record, batches[-1])
+    await spans.refresh_traces(batches)
+
+
+def _call(call: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The fields in which a row differs from what is expected of it."""
+    pairs = [(field, call[field], row[field]) for field in _FIELDS if field in call]
+    pairs.append(("finish", call.get("finish"), ",".join(row["finish_reasons"]).replace("tool_call", "tool_calls")))
+    pairs += [(field, _expected(call.get(field)), _read(row, field)) for field in _MESSAGES.split()]
+    return [(field, expected, got) for field, expected, got in pairs if not _same(field, expected, got)]
+
+
+def _same(field: str, expected: Any, got: Any) -> bool:
+    if field == "error_type" and expected and got:
+        return str(got).rsplit(".", 1)[-1] == str(expected).rsplit(".", 1)[-1]
+    # 0 is what the provider said and a sender may leave out
+    return got == expected or (expected in (None, 0, "") and got in (None, "", 0))
+
+
+def _expected(messages: list[dict[str, Any]] | None) -> Any:
+    return _joined([(message["role"], [_part(part) for part in message["parts"]]) for message in messages or []])
+
+
+def _read(row: dict[str, Any], field: str) -> Any:
+    messages = [
+        (message["role"], [_part(part) for part in message["parts"]]) for message in json.loads(row[field] or "[]")
+    ]
+    if field == "input_messages" and row["system_instructions"]:
+        given = row["system_instructions"]
+        parts = json.loads(given) if given.startswith(("[", "{", '"')) else given
+        texts = [
+            part if isinstance(part, str) else part["content"]
+            for part in (parts if isinstance(parts, list) else [parts])
+        ]
+        messages = [("system", [("text", text) for text in texts]), *messages]
+    return _joined(messages)
+
+
+def _part(part: dict[str, Any]) -> Any:
+    kind = part["type"]
+    if kind in ("text", "reasoning"):
+        return (kind, part.get("text", part.get("content")))
+    if kind == "tool_call":
+        return (kind, part["name"], part["arguments"])
+    if kind in ("tool_result", "tool_call_response"):
+        return ("tool_result", _told(part.get("response", part.get("result", part.get("content")))))
+    return (kind, part)
+
+
+def _told(result: Any) -> Any:
+    """A tool's result: JSON or text, alone or as the only text part."""
+    if isinstance(result, list) and len(result) == 1 and isinstance(result[0], dict):
+        result = result[0].get("text", result[0].get("content", result))
+    if isinstance(result, str) and result[:1] in ("{", "["):
+        return json.loads(result)
+    return result
+
+
+def _joined(messages: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
+    """Messages of one side that follow each other are one; the wire forms differ in where they cut."""
+    joined: list[tuple[str, list[Any]]] = []
+    for role, parts in messages:
+        # a tool's result stands under the tool's role or the user's
+        side = "tool" if parts and all(part[0] == "tool_result" for part in parts) else role
+        if joined and joined[-1][0] == side:
+            joined[-1][1].extend(parts)
+        else:
+            joined.append((side, list(parts)))
+    return joined
