@@ -1,13 +1,17 @@
 """`tracestone prices` and `tracestone reprice`, beside a running Tracestone and without one."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from support.running import data_folder, run_command, tracestone_up
 from support.telemetry import export_request, otlp_span
+from tracestone.schema.prices import given
 
 START = 1_790_000_000_000_000_000
 CALL = {
@@ -71,6 +75,28 @@ async def test_a_model_gets_a_price(tmp_path: Path) -> None:
         await _said("prices", "remove", where, "--provider=acme", "mystery")
         assert "1 changed; done" in await _said("reprice", where)
         assert json.loads(await _said(*asked)) == {"cost_total": pytest.approx(100 * 3e-6 + 10 * 4e-6)}
+
+
+@pytest.mark.timeout(200)
+async def test_every_command_of_the_page_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/costs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("tracestone ")]
+    assert len(lines) >= 12
+    (tmp_path / "model_prices_and_context_window.json").write_text(json.dumps(MAP))
+    (tmp_path / "prices.csv").write_text("provider,model,input,output,tiers\nacme,riddle,5,6,1000 input=7\n")
+    with data_folder() as folder:
+        async with tracestone_up(folder) as program:
+            await program.ready()
+            async with httpx.AsyncClient() as http:
+                made = await http.post(f"{program.url}/api/2.0/mlflow/experiments/create", json={"name": "checkout"})
+            assert made.status_code == 200
+            where = (f"--data-dir={folder}", f"--sql-port={program.ports['sql_port']}")
+            for line in lines:
+                code, _, err = await run_command(*shlex.split(line)[1:], *where, folder=tmp_path)
+                assert code == 0, (line, err)
+        file = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[0])
+        assert [given.read(entry)[0].model for entry in file["prices"]] == ["gpt-4o", "our-finetune-7b", "big-model"]
 
 
 @pytest.mark.timeout(120)

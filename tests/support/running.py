@@ -187,7 +187,7 @@ def data_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def run_command(*arguments: str, **environment: str) -> tuple[int, str, str]:
+async def run_command(*arguments: str, folder: Path | None = None, **environment: str) -> tuple[int, str, str]:
     """A command that ends by itself: exit code, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
         *command(*arguments),
@@ -195,6 +195,7 @@ async def run_command(*arguments: str, **environment: str) -> tuple[int, str, st
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=clean_environment(environment),
+        cwd=folder,
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate()

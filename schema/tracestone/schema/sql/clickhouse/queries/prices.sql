@@ -13,7 +13,7 @@ WHERE NOT own AND source != {source:String}
 -- Models that spans used and no price is known for, those that count most first.
 SELECT
     experiment_id, provider, model, spans, input_tokens, output_tokens,
-    toStartOfSecond(first_seen) AS first_seen, toStartOfSecond(last_seen) AS last_seen
+    toDateTime(first_seen) AS first_seen, toDateTime(last_seen) AS last_seen
 FROM unknown_models
 ORDER BY input_tokens + output_tokens DESC, spans DESC, model
 LIMIT 1000
