@@ -31,6 +31,9 @@ _OF_A_PROXY = "LiteLLM answers with a model name and an id of its own"
 _LOG_RECORDS = "its messages are in log records, which are joined in SQL and on the page"
 _REFUSED = "without a model in the span nothing tells the provider"
 _STREAM = "of a stream it does not send why it ended as an attribute"
+_CLASS_NAMES = "it names the exception by a class of its own"
+_EMPTY = "of a failed request it sends an answer without parts"
+_ONLY_RESPONSE = "it sends them in the response alone"
 _PYDANTIC = {
     "input_messages": "of a failed request it sends the instructions alone, among model_request_parameters",
     "finish": "it says `stop` where the provider said tool_calls",
@@ -38,9 +41,32 @@ _PYDANTIC = {
 }
 # For each recording, fields and why they differ.
 DIFFERENCES: dict[str, dict[str, str]] = {
+    "google-adk-schema1": {
+        "input_messages output_messages": "its parent `call_llm` has them; the call itself has them in log records",
+        "finish": "it says `stop` for calls, as Gemini does",
+        "user_id": "it sends the user with the invocation alone",
+    },
+    "google-adk-schema2": {
+        "input_messages": "it sends a tool's result as an object",
+        "output_messages": "it sends the pieces of a stream as parts",
+        "finish": "it says `stop` for calls, as Gemini does",
+    },
+    "haystack": {
+        "request_model response_model input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens"
+        " provider finish": "they are in the component's output, deeper than fields are looked for",
+        "input_messages output_messages": "of an agent's steps it sends them with the agent alone",
+        "error_type": "it wraps the provider's exception",
+        "span_type": "the class of a component, an agent or a prompt's, tells more than is expected",
+    },
     "langfuse": {
         "request_model response_model": _ONE_MODEL,
         "finish response_id": "it sends them in the response alone, as text",
+    },
+    "langsmith": {
+        "response_model response_id finish cache_read_tokens cache_write_tokens reasoning_tokens": _ONLY_RESPONSE,
+        "error_type": _CLASS_NAMES,
+        "output_messages": _EMPTY,
+        "span_type": "it calls a parser so, which spans have as chain",
     },
     "litellm-v1": {
         "response_model response_id": _OF_A_PROXY,
@@ -64,6 +90,17 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "output_messages": "of a stream it cannot read it sends the object's name",
     },
     "openinference-anthropic": {"response_id": "it sends it in the response alone"},
+    "openinference-crewai": {"request_model": _ONE_MODEL, "response_id": _ONLY_RESPONSE},
+    "openinference-langchain": {
+        "request_model response_model": _ONE_MODEL,
+        "response_id cache_write_tokens": _ONLY_RESPONSE,
+        "error_type": _CLASS_NAMES,
+        "output_messages": _EMPTY,
+    },
+    "openinference-llama-index": {
+        "response_model": "it sends one model name, the request's",
+        "span_type": "its spans around a call carry the model's name too",
+    },
     "openinference-openai": {
         "request_model": _ONE_MODEL,
         "response_id finish": "it sends them in the response alone",
@@ -82,6 +119,17 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "pydantic-ai-v2": _PYDANTIC,
     "pydantic-ai-v5": _PYDANTIC,
     "pydantic-ai-v6": _PYDANTIC,
+    "semantic-kernel": {
+        "input_messages output_messages": _LOG_RECORDS,
+        "error_type": _CLASS_NAMES,
+        "span_type": "nothing but the name tells of its loop",
+    },
+    "strands-latest": {"finish": "it sends it in an event"},
+    "strands-old": {"finish": "it sends it in an event"},
+    "vercel-ai-legacy": {
+        "session_id user_id": "it sends no metadata with these spans",
+        "span_type": "its span around an embedding has the operation of one",
+    },
 }
 
 
@@ -185,6 +233,7 @@ def _joined(messages: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]
     joined: list[tuple[str, list[Any]]] = []
     for role, parts in messages:
         # a tool's result stands under the tool's role or the user's
+        role = "system" if role == "developer" else role
         side = "tool" if parts and all(part[0] == "tool_result" for part in parts) else role
         if joined and joined[-1][0] == side:
             joined[-1][1].extend(parts)

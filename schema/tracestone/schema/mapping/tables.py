@@ -26,7 +26,7 @@ from tracestone.schema.errors import StartRefused
 
 STORED_FORMS = ("text", "texts", "integer", "number", "seconds", "milliseconds", "evidence")
 FLAT_FORMS = ("openinference_messages", "openllmetry_messages", "openinference_tools", "openinference_documents")
-OTHER_FORMS = ("events_in", "events_out", "messages_in", "messages_out", "vercel_answer")
+OTHER_FORMS = ("events_in", "events_out", "events_system", "messages_in", "messages_out", "vercel_answer")
 PLAIN_FORMS = ("content", "tool_content", "retriever_content", "messages", "model_messages")
 READ_FORMS = (*PLAIN_FORMS, *FLAT_FORMS, *OTHER_FORMS)
 
