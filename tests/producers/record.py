@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from producers.capture import Capture, outside
-from producers.expected import expected, problems
+from producers.checking import problems
+from producers.expected import expected
 from producers.install import CACHE, Installed, install
 from producers.scrub import Scrubber
 from producers.writing import readable

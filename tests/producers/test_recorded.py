@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from producers.expected import problems
+from producers.checking import problems
 from producers.scrub import RESOURCE_KEYS
 from support.otlp_json import otlp_json
 from support.producers import RECORDED, Recording, names, recording
@@ -21,7 +21,7 @@ def recorded(request: pytest.FixtureRequest) -> Recording:
 
 
 def test_there_are_enough() -> None:
-    assert len({recording(name).meta["producer"] for name in names()}) >= 21
+    assert len({recording(name).meta["producer"] for name in names()}) >= 23
 
 
 def test_it_is_otlp(recorded: Recording) -> None:
