@@ -23,7 +23,9 @@ from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.mapping import generate, tables
 from tracestone.schema.stores.otlp import OtlpTable
+from tracestone.schema.stores.prices import PriceTable
 from tracestone.schema.stores.spans import SpanStore
 
 
@@ -71,6 +73,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
         for migration in sqlfiles.migrations("clickhouse"):
             for statement in migration.statements():
                 await columnar.command(statement)
+        await PriceTable(columnar).load_shipped()
+        for statement in generate.views(tables.read(None), 1):
+            await columnar.command(statement)
         if not prepare:
             await columnar.command("DROP VIEW spans_in_mv")
         store = SpanStore(columnar)
