@@ -240,6 +240,40 @@ async def test_a_letter_that_cannot_be_read_says_so_and_does_not_hold_up_the_oth
         assert [letter["name"] for letter in await terminal.letters()] == ["harmed"]
 
 
+@pytest.mark.parametrize(
+    "note",
+    [
+        "[]",
+        "7",
+        "null",
+        '"text"',
+        "{",
+        '{"signal": ["traces"]}',
+        '{"signal": "traces", "kept_at_ms": "soon"}',
+        '{"signal": "traces", "kept_at_ms": 1e300}',
+        '{"signal": "traces", "reasons": 3}',
+        '{"signal": "traces", "follow": {"batches": 1}}',
+        '{"signal": "traces", "follow": []}',
+    ],
+)
+async def test_a_note_that_is_none_costs_no_other_letter(tmp_path: Path, terminal: Terminal, note: str) -> None:
+    letters, aside = tmp_path / "deadletter", tmp_path / "wal" / "traces" / "quarantine"
+    for folder in (letters, aside):
+        folder.mkdir(parents=True)
+    about = {"signal": "traces", "items": 3, "bytes": 7, "reasons": ["why"], "kept_at_ms": 5, "follow": None}
+    (letters / "good.json").write_text(json.dumps(about))
+    (letters / "odd.json").write_text(note)
+    (aside / "0001.wal").write_bytes(b"")
+    (aside / "0001-5.json").write_text(note)
+    found = {letter["name"]: letter for letter in await terminal.letters()}
+    assert sorted(found) == ["good", "odd", "traces/0001"]
+    assert found["odd"]["reasons"][0].startswith("its note cannot be read: ")
+    assert found["traces/0001"]["reasons"] == ["its note could not be written"]
+    assert (await terminal.show("odd"))[0]["name"] == "odd"
+    assert await terminal.drop("odd", sure=True) == ["odd: dropped"]
+    assert sorted(found) != sorted(letter["name"] for letter in await terminal.letters())
+
+
 async def test_dropping_needs_to_be_said_twice(tmp_path: Path, terminal: Terminal) -> None:
     folder = tmp_path / "deadletter"
     folder.mkdir()

@@ -13,13 +13,13 @@ letter; what cannot be sent again gets a `.failed` with the reason.
 """
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from tracestone.collector.ingest.deadletter import Follow
 from tracestone.collector.wal.filesystem import RealFilesystem
@@ -29,6 +29,7 @@ from tracestone.schema.errors import NotFound
 
 REFUSED, NOT_COMPUTED, DAMAGED, SALVAGED = "refused", "not computed", "damaged segment", "salvaged segment"
 _REPLAY, _FAILED = ".replay", ".failed"
+_LATEST_MS = 253_402_300_799_999  # the last moment of the year 9999, which a date can still say
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,25 @@ class Letter:
     def can_be_sent(self) -> bool:
         """Whether there is something to send again."""
         return self.kind != SALVAGED
+
+
+class Note(BaseModel):
+    """What a `.json` in the dead-letter folder says. A disk or a person may have changed it."""
+
+    signal: str = ""
+    items: int | None = None
+    bytes: int = 0
+    kept_at_ms: int = Field(default=0, ge=0, le=_LATEST_MS)
+    reasons: tuple[str, ...] = ()
+    follow: Follow | None = None
+
+
+class SegmentNote(BaseModel):
+    """What a `.json` beside a segment that was set aside says."""
+
+    segment: str
+    reason: str
+    at_ns: int = Field(ge=0, le=_LATEST_MS * 1_000_000)
 
 
 class Box:
@@ -126,29 +146,30 @@ class Box:
 
     def _letter(self, path: Path) -> Letter | None:
         try:
-            about = json.loads(path.read_bytes())
+            note = Note.model_validate_json(path.read_bytes())
         except FileNotFoundError:  # gone since it was listed
             return None
-        except ValueError:
-            about = {"reasons": ["its note cannot be read"]}
-        follow = about.get("follow")
+        except OSError as error:
+            note = Note(reasons=(f"its note cannot be read: {error.strerror}",))
+        except ValidationError as error:
+            note = Note(reasons=(f"its note cannot be read: {_first_problem(error)}",))
         return Letter(
             name=path.stem,
-            kind=NOT_COMPUTED if follow is not None else REFUSED,
-            signal=about.get("signal", ""),
-            items=about.get("items"),
-            size=about.get("bytes", 0),
-            kept_at_ms=about.get("kept_at_ms", 0),
-            reasons=tuple(about.get("reasons", ())),
+            kind=NOT_COMPUTED if note.follow is not None else REFUSED,
+            signal=note.signal,
+            items=note.items,
+            size=note.bytes,
+            kept_at_ms=note.kept_at_ms,
+            reasons=note.reasons,
             path=path,
-            follow=None if follow is None else Follow(**follow),
+            follow=note.follow,
             asked=path.with_suffix(_REPLAY).exists(),
             failed=_text(path.with_suffix(_FAILED)),
         )
 
     def _segment(self, path: Path, kind: str) -> Letter | None:
         log = path.parent.parent
-        notes = [about for _, about in _notes(path)]
+        notes = [note for _, note in _notes(path)]
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -159,8 +180,8 @@ class Box:
             signal=log.name,
             items=None,
             size=status.st_size,
-            kept_at_ms=max((note["at_ns"] // 1_000_000 for note in notes), default=int(status.st_mtime * 1000)),
-            reasons=tuple(note["reason"] for note in notes) or ("its note could not be written",),
+            kept_at_ms=max((note.at_ns // 1_000_000 for note in notes), default=int(status.st_mtime * 1000)),
+            reasons=tuple(note.reason for note in notes) or ("its note could not be written",),
             path=path,
             follow=None,
             asked=path.with_suffix(_REPLAY).exists(),
@@ -168,15 +189,20 @@ class Box:
         )
 
 
-def _notes(segment: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _notes(segment: Path) -> list[tuple[Path, SegmentNote]]:
     """The notes about a segment that was set aside."""
     found = []
     for path in segment.parent.glob(f"{segment.stem}-*.json"):
         with contextlib.suppress(OSError, ValueError):
-            about = json.loads(path.read_bytes())
-            if about["segment"] == segment.with_suffix(".wal").name:
-                found.append((path, about))
+            note = SegmentNote.model_validate_json(path.read_bytes())
+            if note.segment == segment.with_suffix(".wal").name:
+                found.append((path, note))
     return found
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _beside(letter: Letter, suffix: str) -> Path:
