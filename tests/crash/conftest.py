@@ -13,10 +13,13 @@ from support.program import Program
 
 @pytest.fixture
 def data_folder() -> Iterator[Path]:
-    """A folder that does not exist yet, in one that Postgres may enter when the tests run as root."""
+    """A folder that does not exist yet, with a name that is no plain word.
+
+    In one that Postgres may enter when the tests run as root.
+    """
     around = Path(tempfile.mkdtemp(prefix="tracestone-crash-"))
     around.chmod(0o755)
-    yield around / "data"
+    yield around / "Daten für 50% ✓ #1"
     shutil.rmtree(around, ignore_errors=True)
 
 

@@ -4,12 +4,11 @@ Whoever may use the data folder, or knows the address of Postgres, may do what c
 embedded server is used where a Tracestone runs it, and started for the moment where none does.
 """
 
-import fcntl
-import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from tracestone.collector import data_folder
 from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.migrate import migrate_postgres
@@ -17,9 +16,12 @@ from tracestone.schema.settings import Settings
 
 
 def in_use(settings: Settings) -> bool:
-    """Whether a Tracestone runs on the data folder."""
-    with ExitStack() as stack:
-        return not _hold(settings.data_dir.resolve(), stack)
+    """Whether a Tracestone runs on the data folder. Raises StorageDown."""
+    folder = settings.data_dir.resolve()
+    try:
+        return data_folder.is_held(folder)
+    except OSError as error:
+        raise StorageDown(f"The data folder {folder} cannot be used: {error.strerror}") from error
 
 
 @asynccontextmanager
@@ -48,16 +50,9 @@ async def _url(settings: Settings, stack: AsyncExitStack) -> str:
     return await server.start()
 
 
-def _hold(folder: Path, stack: AsyncExitStack | ExitStack) -> bool:
+def _hold(folder: Path, stack: AsyncExitStack) -> bool:
     """Whether the data folder is ours alone until the end; False when a Tracestone runs on it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return stack.enter_context(data_folder.held(folder))
     except OSError as error:
         raise StorageDown(f"The data folder {folder} cannot be used: {error.strerror}") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

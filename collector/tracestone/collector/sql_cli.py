@@ -5,7 +5,6 @@ the data folder is free, to the embedded engine opened here, through the same gu
 """
 
 import asyncio
-import fcntl
 import http.client
 import os
 import re
@@ -13,14 +12,15 @@ import ssl
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlencode, urlsplit
 
+from tracestone.collector import data_folder
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
 from tracestone.collector.sql_endpoint.statements import Statement, Statements
-from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.engines.columnar import Columnar, StatementFailed, chdb_url
 from tracestone.schema.errors import Invalid, Rejected, StorageDown, TracestoneError
 from tracestone.schema.settings import Settings
 
@@ -165,8 +165,16 @@ def _from_folder(text: str, settings: Settings, fmt: str) -> bytes:
     nothing = f"Nothing listens on {settings.host}:{settings.sql_port}"
     if not (folder / "clickhouse").is_dir():
         raise StorageDown(f"{nothing}, and {folder} holds no data; start `tracestone up` first")
-    with _held(folder, nothing):
-        columnar = Columnar(f"chdb://{folder}/clickhouse", database=settings.clickhouse_database)
+    with ExitStack() as stack:
+        try:
+            ours = stack.enter_context(data_folder.held(folder))
+        except OSError as error:
+            raise StorageDown(f"{nothing}, and the data folder {folder} cannot be used: {error.strerror}") from error
+        if not ours:
+            raise StorageDown(
+                f"{nothing}, but a Tracestone is using {folder}; give the --host and --sql-port it was started with"
+            )
+        columnar = Columnar(chdb_url(folder / "clickhouse"), database=settings.clickhouse_database)
         shape = _TABLE_SETTINGS if fmt == "table" else {}
         asked = Statement(text, settings=shape, default_format=FORMATS[fmt])
         return asyncio.run(_run_once(Statements(settings, columnar), asked))
@@ -177,24 +185,6 @@ async def _run_once(statements: Statements, statement: Statement) -> bytes:
         return (await statements.run(statement)).body
     finally:
         await statements.close()
-
-
-@contextmanager
-def _held(folder: Path, nothing: str) -> Iterator[None]:
-    """Holds the data folder, as `tracestone up` does, so that neither opens it under the other."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StorageDown(f"{nothing}, and the data folder {folder} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise StorageDown(
-            f"{nothing}, but a Tracestone is using {folder}; give the --host and --sql-port it was started with"
-        ) from error
-    finally:
-        os.close(descriptor)
 
 
 def _write(answer: Iterable[bytes], output: Path | None, fmt: str) -> None:

@@ -91,7 +91,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A terminal whose data folder is the test's; the collectors here do not take the lock that `up` takes."""
-    monkeypatch.setattr(commands, "_is_running", lambda folder: True)
+    monkeypatch.setattr(commands, "is_held", lambda folder: True)
     return Terminal(tmp_path, capsys)
 
 

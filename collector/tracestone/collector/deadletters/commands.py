@@ -1,16 +1,15 @@
 """`tracestone deadletter`: works on the data folder, whether Tracestone runs there or not. Returns exit codes."""
 
-import fcntl
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
 
 import click
 
+from tracestone.collector.data_folder import is_held
 from tracestone.collector.deadletters.box import Box, Letter
 from tracestone.collector.deadletters.shown import items
 from tracestone.collector.signals.known import SIGNALS
@@ -56,7 +55,7 @@ def replay_letters(settings: Settings, names: Sequence[str], *, everything: bool
         letters = _chosen(box, names, everything, lambda letter: letter.can_be_sent)
         for letter in letters:
             box.ask(letter)
-        if not _is_running(settings.data_dir):
+        if not is_held(settings.data_dir):
             click.echo(f"{len(letters)} letter(s) will be sent again when Tracestone starts")
             return
         for letter in letters:
@@ -115,20 +114,6 @@ def _outcome(box: Box, asked: Letter) -> str:
             return "sent again"
         time.sleep(_LOOK_SECONDS)
     return "waits to be sent again"
-
-
-def _is_running(data_dir: Path) -> bool:
-    try:
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _about(letter: Letter) -> dict[str, object]:

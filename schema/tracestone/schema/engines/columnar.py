@@ -2,7 +2,7 @@
 
 Both are driven by clickhouse-connect's client; only the connection string differs:
 
-    chdb:///var/lib/tracestone/clickhouse          embedded, a folder
+    chdb:///var/lib/tracestone/clickhouse          embedded, a folder (see `chdb_url`)
     http://user:password@clickhouse:8123/          a server (https for TLS)
 
 clickhouse-connect drives chDB synchronously only, and chDB releases the GIL while it works, so each call runs on
@@ -17,7 +17,9 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect import common
@@ -42,6 +44,16 @@ class StatementFailed(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def chdb_url(folder: Path) -> str:
+    """The connection string of an embedded ClickHouse in an absolute folder, whatever that is called."""
+    return f"chdb://{quote(str(folder))}"
+
+
+def chdb_folder(url: str) -> str:
+    """The folder in such a connection string."""
+    return unquote(urlsplit(url).path)
 
 
 class _Lane:
@@ -150,16 +162,21 @@ class Columnar:
 
     def _open(self) -> None:
         try:
-            first = clickhouse_connect.get_client(dsn=self.url)
+            first = self._client()
             first.command(_QUERIES["create_database"], parameters={"database": self.database})
             first.close()
             for lane in self._lanes():
                 for _ in range(lane.size):
-                    client = clickhouse_connect.get_client(dsn=self.url, database=self.database)
+                    client = self._client(database=self.database)
                     self._opened.append(client)
                     lane.clients.put(client)
         except (ClickHouseError, OSError, ValueError) as error:
             raise StorageDown(f"ClickHouse cannot be opened: {error}") from error
+
+    def _client(self, **more: Any) -> Client:
+        if self.embedded:  # the client would not decode a name in the connection string
+            return clickhouse_connect.get_client(interface="chdb", path=chdb_folder(self.url), **more)
+        return clickhouse_connect.get_client(dsn=self.url, **more)
 
 
 def _bound(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:

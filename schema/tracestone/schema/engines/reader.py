@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from tracestone.schema.engines.columnar import StatementFailed
+from tracestone.schema.engines.columnar import StatementFailed, chdb_folder
 from tracestone.schema.errors import MissingExtra, StorageDown
 from tracestone.schema.sqlfiles import queries
 
@@ -100,7 +99,7 @@ def session(url: str, database: str) -> Iterator[ReaderConnection]:
     """A fresh connection to the embedded engine at `url` (chdb:///folder). Blocking. Raises StorageDown."""
     if chdb is None:  # pragma: no cover - depends on the installation
         raise MissingExtra("chdb", "embedded")
-    folder = Path(urlsplit(url).path).resolve()
+    folder = Path(chdb_folder(url)).resolve()
     try:
         raw = chdb.connect(str(folder))  # type: ignore[no-untyped-call]
     except RuntimeError as error:
