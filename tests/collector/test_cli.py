@@ -294,6 +294,15 @@ async def test_the_demo_is_a_setting_like_any_other(tmp_path: Path) -> None:
         assert (code, err, yaml.safe_load(out)["demo"]) == (0, "", expected)
 
 
+async def test_the_demo_has_no_certificate_to_show(tmp_path: Path) -> None:
+    files = [f"--tls-{name}-file={tmp_path / name}" for name in ("cert", "key", "client-ca")]
+    code, _, err = await _run("up", "--demo", f"--data-dir={tmp_path / 'data'}", *files)
+    assert (code, err) == (
+        1,
+        "tracestone: The demo has no certificate to show; leave out the setting demo or tls_client_ca_file.\n",
+    )
+
+
 async def test_the_demo_sends_traces(folder: Path) -> None:
     async with tracestone_up(folder / "own", "--demo") as program:
         await program.ready()

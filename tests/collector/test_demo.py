@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from support.certificates import Authority
 from tracestone.collector.demo import run_demo
 from tracestone.collector.demo_dialogues import DIALOGUES, QUESTIONS, Turn
 
@@ -110,6 +113,26 @@ async def test_every_span_ended_before_the_stop_arrives(receiver: Receiver) -> N
     spans = await play(receiver, "support-agent", 60)
     roots = {span.trace_id for span in spans if not span.parent_span_id}
     assert {span.trace_id for span in spans} == roots
+
+
+@pytest.mark.parametrize("name", ["traces.example", "*.example"])
+async def test_over_tls_it_sends_to_the_certificate_s_owner_alone(tmp_path: Path, name: str) -> None:
+    authority = Authority("test")
+    served, other = authority.issue(name, loopback=False), authority.issue(name)
+    servicer, server = Receiver(), grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(served.key, served.chain)]))
+    await server.start()
+    stop = asyncio.Event()
+    endpoint = f"https://127.0.0.1:{port}"
+    demo = asyncio.create_task(run_demo(endpoint, stop, pace=0.001, certificate=served.write(tmp_path, "served")[0]))
+    async with asyncio.timeout(30):
+        await servicer.until("support-agent", 10)
+        stop.set()
+        await demo
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await run_demo(endpoint, asyncio.Event(), certificate=other.write(tmp_path, "other")[0])
+    await server.stop(None)
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["silent", "closed"])

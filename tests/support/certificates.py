@@ -49,10 +49,12 @@ class Authority:
         path.write_bytes(self.pem)
         return path
 
-    def issue(self, name: str = "localhost") -> Pair:
-        """A certificate for a server on loopback, or for a client."""
+    def issue(self, name: str = "localhost", *, loopback: bool = True) -> Pair:
+        """A certificate for a server, of that name alone or on loopback too, or for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
+        if loopback:
+            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         certificate = (
             _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), self._name, key)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -4,16 +4,16 @@ The same collector and scoring run apart in production; here they are only put t
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from pydantic import SecretStr
 
+from tracestone.collector import data_folder
 from tracestone.collector.app import Collector
-from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.columnar import Columnar, chdb_url
 from tracestone.schema.engines.postgres import Pool, open_pool
 from tracestone.schema.errors import StartRefused
 from tracestone.schema.migrate import migrate
@@ -55,8 +55,8 @@ async def _stores(settings: Settings) -> AsyncIterator[tuple[Pool, Columnar, Set
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Collector]:
     """The whole of Tracestone, serving. Raises StartRefused, StorageDown."""
-    if settings.demo and settings.tls_cert_file is not None:
-        raise StartRefused("The demo sends without TLS; leave out the setting demo or tls_cert_file.")
+    if settings.demo and settings.tls_client_ca_file is not None:
+        raise StartRefused("The demo has no certificate to show; leave out the setting demo or tls_client_ca_file.")
     async with AsyncExitStack() as stack:
         pool, columnar, settings = await stack.enter_async_context(_stores(settings))
         await migrate(pool, columnar, settings.mapping_dir)
@@ -72,29 +72,28 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
                 raise StartRefused(
                     "Where API keys are demanded the demo runs with one receiver; leave out one of both."
                 )
-            await _start_demo(collector.addresses["OTLP gRPC"], collector.doors.gate.own_token("ingest"), stack)
+            await _start_demo(collector, settings.tls_cert_file, stack)
         yield collector
 
 
 def clickhouse_url(settings: Settings) -> str:
-    """The connection string of ClickHouse: the server that is named, else a folder of ours."""
+    """The connection string of ClickHouse: the server that is named, else a folder of ours. Raises StartRefused."""
     if settings.clickhouse_url is not None:
         return settings.clickhouse_url.get_secret_value()
-    return f"chdb://{settings.data_dir.resolve()}/clickhouse"
+    folder = settings.data_dir.resolve()
+    if "?" in str(folder):
+        raise StartRefused(f"The embedded ClickHouse cannot open {folder}: in a name, a ? begins options for it.")
+    return chdb_url(folder / "clickhouse")
 
 
 def _hold_data_folder(settings: Settings, stack: AsyncExitStack) -> None:
     folder = settings.data_dir.resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        ours = stack.enter_context(data_folder.held(folder))
     except OSError as error:
         raise StartRefused(f"The data folder {folder} cannot be used: {error.strerror}.") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StartRefused(f"The data folder {folder} is in use by another Tracestone.") from error
+    if not ours:
+        raise StartRefused(f"The data folder {folder} is in use by another Tracestone.")
 
 
 async def _postgres_url(settings: Settings, stack: AsyncExitStack) -> str:
@@ -115,11 +114,13 @@ async def _postgres_url(settings: Settings, stack: AsyncExitStack) -> str:
     return url
 
 
-async def _start_demo(endpoint: str, api_key: str, stack: AsyncExitStack) -> None:
+async def _start_demo(collector: Collector, certificate: Path | None, stack: AsyncExitStack) -> None:
     from tracestone.collector.demo import run_demo
 
     stopping = asyncio.Event()
-    demo = asyncio.create_task(run_demo(endpoint, stopping, api_key=api_key), name="demo")
+    endpoint, api_key = collector.addresses["OTLP gRPC"], collector.doors.gate.own_token("ingest")
+    sending = run_demo(endpoint, stopping, api_key=api_key, certificate=certificate)
+    demo = asyncio.create_task(sending, name="demo")
 
     async def stop() -> None:
         stopping.set()

@@ -9,12 +9,16 @@ import asyncio
 import json
 import logging
 import random
+import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
 from tracestone.collector import demo_dialogues as dialogues
 from tracestone.collector.demo_dialogues import Lookup, ModelFailure, Question, ToolCall, Turn
@@ -22,6 +26,7 @@ from tracestone.schema import clock
 from tracestone.schema.errors import MissingExtra
 
 try:
+    import grpc
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -33,6 +38,7 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 OPEN_CONVERSATIONS = 12  # taken in turn, so one customer writes every 12 paces
+CONNECT_SECONDS = 5.0
 FLUSH_SECONDS = 1.2  # how long the last spans may take at the end before the connection is cut
 MODELS = {  # USD per million tokens: input, cached input, output
     "gpt-4.1-mini": (0.40, 0.10, 1.60),
@@ -46,15 +52,23 @@ JsonMessage = dict[str, Any]
 
 
 async def run_demo(
-    endpoint: str, stop_event: asyncio.Event, *, pace: float = 1.0, seed: int = 7, api_key: str = ""
+    endpoint: str,
+    stop_event: asyncio.Event,
+    *,
+    pace: float = 1.0,
+    seed: int = 7,
+    api_key: str = "",
+    certificate: Path | None = None,
 ) -> None:
-    """Sends traces to an OTLP/gRPC `endpoint` (host:port) until `stop_event` is set.
+    """Sends traces to an OTLP/gRPC `endpoint` (http:// or https://host:port) until `stop_event` is set.
 
-    `pace` is the mean number of seconds between two traces. The same `seed` tells the same stories. Returns
-    within 2 s of the event, also when the endpoint does not answer.
+    `pace` is the mean number of seconds between two traces. The same `seed` tells the same stories. With
+    `certificate`, a file in PEM, it sends over TLS to whoever shows that one or one signed by it, whatever name it is
+    for. Returns within 2 s of the event, also when the endpoint does not answer.
     """
     stop = threading.Event()
-    worker = asyncio.create_task(asyncio.to_thread(_work, endpoint, stop, pace, seed, api_key), name="demo-worker")
+    work = asyncio.to_thread(_work, endpoint, stop, pace, seed, api_key, certificate)
+    worker = asyncio.create_task(work, name="demo-worker")
     waiter = asyncio.create_task(stop_event.wait(), name="demo-stop")
     try:
         await asyncio.wait({worker, waiter}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,9 +78,8 @@ async def run_demo(
         await worker
 
 
-def _work(endpoint: str, stop: threading.Event, pace: float, seed: int, api_key: str) -> None:
-    headers = {"x-api-key": api_key} if api_key else None
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True, headers=headers)
+def _work(endpoint: str, stop: threading.Event, pace: float, seed: int, api_key: str, certificate: Path | None) -> None:
+    exporter = _exporter(endpoint, api_key, certificate)
     processor = BatchSpanProcessor(exporter, schedule_delay_millis=500)
     providers = [
         _provider(processor, "support-agent", "2.4.1"),
@@ -96,6 +109,36 @@ def _work(endpoint: str, stop: threading.Event, pace: float, seed: int, api_key:
         cut.cancel()
         cut.join()
         logger.info("demo stopped", extra={"traces": number})
+
+
+def _exporter(endpoint: str, api_key: str, certificate: Path | None) -> OTLPSpanExporter:
+    headers = {"x-api-key": api_key} if api_key else None
+    if certificate is None:
+        return OTLPSpanExporter(endpoint=endpoint, insecure=True, headers=headers)
+    return OTLPSpanExporter(
+        endpoint=endpoint,
+        headers=headers,
+        credentials=grpc.ssl_channel_credentials(certificate.read_bytes()),
+        # It sends to an address of this machine, which a certificate need not name.
+        channel_options=(("grpc.ssl_target_name_override", _shown_name(endpoint, certificate)),),
+    )
+
+
+def _shown_name(endpoint: str, certificate: Path) -> str:
+    """A name for which the server's certificate is good, once it has proved to be the one that is trusted."""
+    address = urlsplit(endpoint)
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((address.hostname, address.port), CONNECT_SECONDS) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        shown: dict[str, Any] = connection.getpeercert() or {}
+    names = [name for kind, name in shown.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    names += [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return str(names[0]).replace("*", "demo") if names else ""
 
 
 def _provider(processor: BatchSpanProcessor, service: str, version: str) -> TracerProvider:
