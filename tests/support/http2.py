@@ -7,7 +7,7 @@ from support.running import EXPORT
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
-END_HEADERS = 4
+END_STREAM, END_HEADERS = 1, 4
 CANCEL = (8).to_bytes(4, "big")
 
 

@@ -1,8 +1,11 @@
 """What is particular to OTLP over gRPC: limits, compression, unknown services."""
 
+import asyncio
+
 import grpc
 import pytest
 
+from support import http2
 from support.api_keys import open_gate
 from support.running import EXPORT, Running, grpc_export
 from support.telemetry import export_request, otlp_span
@@ -43,6 +46,23 @@ async def test_a_gzip_bomb(receiver: Running) -> None:
     error = await _refused(receiver.grpc_address, bytes(64 * 1024 * 1024), grpc.Compression.Gzip)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert not _retried(error)
+
+
+@pytest.mark.parametrize("name", ["zstd", "snappy", "lz4"])
+async def test_what_grpc_s_core_says_of_other_compressions(receiver: Running, name: str) -> None:
+    # Not what gRPC's rules say, and not ours to change; docs/otlp.md tells what to do.
+    reader, writer = await asyncio.open_connection(*receiver.grpc_address.split(":"))
+    call = http2.frame(http2.HEADERS, http2.header_block(**{"grpc-encoding": name}), stream=1, flags=http2.END_HEADERS)
+    message = http2.frame(http2.DATA, b"\1\0\0\0\4abcd", stream=1, flags=http2.END_STREAM)
+    writer.write(http2.PREFACE + http2.frame(http2.SETTINGS) + call + message)
+    said = b""
+    async with asyncio.timeout(10):
+        while b"grpc-message" not in said:
+            said += await reader.read(65536)
+    writer.close()
+    assert b"grpc-status\x0213" in said
+    assert b"Error parsing 'grpc-encoding' metadata" in said
+    assert b"grpc-accept-encoding" not in said
 
 
 @pytest.mark.parametrize(
