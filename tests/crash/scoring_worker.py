@@ -5,6 +5,7 @@ Stores the traces FIRST to LAST, then scores whatever is in the queue until it i
 
 import asyncio
 import sys
+from pathlib import Path
 
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar
@@ -13,6 +14,7 @@ from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
+from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.run import Runner
@@ -29,6 +31,7 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
     pool = await open_pool(postgres_url)
     jobs, scorers, woken, stopping = JobStore(pool), ScorerStore(pool), asyncio.Event(), asyncio.Event()
     runner = Runner(pool, jobs, scorers, BatchedTraces(SpanStore(columnar)), AssessmentStore(pool), LiteLLM())
+    folder = Path(clickhouse_url.removeprefix("chdb://")).with_name("verdicts")
     watcher = Watcher(
         scorers,
         jobs,
@@ -38,7 +41,7 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
         sweep_seconds=0,
         visibility_lag_seconds=0,
     )
-    worker = Worker(runner, jobs, woken, concurrency=4, lease_seconds=1.0)
+    worker = Worker(runner, jobs, woken, KeptVerdicts(folder), concurrency=4, lease_seconds=1.0)
     sys.stdout.write("working\n")
     sys.stdout.flush()
     await asyncio.gather(watcher.run(stopping), worker.run(stopping))

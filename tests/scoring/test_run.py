@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 
 from support.openai_server import Answer, Failure, OpenAIServer, Slow
 from support.stored_traces import Row, numbered, store
-from tracestone.schema.assessments import Assessment
+from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
@@ -21,9 +22,11 @@ from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import Trace
+from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces
-from tracestone.scoring.run import Runner
+from tracestone.scoring.run import Runner, Scored
+from tracestone.scoring.scorers.protocol import Outcome
 from tracestone.scoring.worker import Worker
 
 REGEX: dict[str, Any] = {"pattern": "on its way"}
@@ -42,8 +45,10 @@ def good(value: bool = True) -> Answer:
 class Bench:
     """The stores, a runner over them, and short ways to enqueue and to look."""
 
-    def __init__(self, pool: Pool, columnar: Columnar, provider: LiteLLM) -> None:
+    def __init__(self, pool: Pool, columnar: Columnar, provider: LiteLLM, folder: Path) -> None:
         self.pool = pool
+        self.folder = folder
+        self.kept = KeptVerdicts(folder)
         self.columnar = columnar
         self.jobs = JobStore(pool)
         self.provider = provider
@@ -75,7 +80,7 @@ class Bench:
 
     def worker(self, **fields: Any) -> Worker:
         plain: dict[str, Any] = {"concurrency": 4, "lease_seconds": 60.0, "drain_seconds": 5.0}
-        return Worker(self.runner, self.jobs, asyncio.Event(), **(plain | fields))
+        return Worker(self.runner, self.jobs, asyncio.Event(), self.kept, **(plain | fields))
 
     async def claim(self, seconds: float = 60) -> Job:
         [job] = await self.jobs.claim(1, uuid4(), seconds)
@@ -91,14 +96,24 @@ class Bench:
             stopping.set()
             await asyncio.gather(*tasks)
 
+    async def deliver(self) -> None:
+        """Runs a worker until no verdict is kept any more."""
+        stopping = asyncio.Event()
+        worker = asyncio.create_task(self.worker().run(stopping))
+        async with asyncio.timeout(30):
+            while self.kept.all():
+                await asyncio.sleep(0.02)
+            stopping.set()
+            await worker
+
     async def verdict(self, number: int = 1) -> Assessment:
         [found] = await self.assessments.by_trace(0, numbered(number))
         return found
 
 
 @pytest.fixture
-def bench(pool: Pool, columnar: Columnar, litellm_provider: LiteLLM) -> Bench:
-    return Bench(pool, columnar, litellm_provider)
+def bench(pool: Pool, columnar: Columnar, litellm_provider: LiteLLM, tmp_path: Path) -> Bench:
+    return Bench(pool, columnar, litellm_provider, tmp_path / "verdicts")
 
 
 async def test_a_heuristic_is_recorded_with_its_probability(bench: Bench) -> None:
@@ -280,6 +295,80 @@ async def test_stopping_gives_unfinished_jobs_back(bench: Bench, provider_server
     provider_server.answer = lambda body: good()
     await bench.work()
     assert len(await bench.assessments.by_traces([(0, numbered(number)) for number in (1, 2, 3)])) == 3
+
+
+class _Away:
+    """A pool whose server is away."""
+
+    def acquire(self) -> Any:
+        """Fails as a connection does."""
+        raise ConnectionRefusedError
+
+
+async def _stopped_without_postgres(bench: Bench, provider_server: OpenAIServer) -> None:
+    """A worker is stopped that has a verdict which Postgres did not take."""
+    provider_server.answer = lambda body: good()
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
+    here, bench.runner._pool = bench.runner._pool, _Away()  # type: ignore[assignment]
+    stopping = asyncio.Event()
+    worker = asyncio.create_task(bench.worker(drain_seconds=0.1).run(stopping))
+    async with asyncio.timeout(30):
+        while not bench.kept.all():  # before anybody is stopped, or killed
+            await asyncio.sleep(0.02)
+        stopping.set()
+        await worker
+    bench.runner._pool = here
+    assert len(provider_server.received) == 1
+
+
+async def test_a_paid_verdict_outlives_its_process(bench: Bench, provider_server: OpenAIServer) -> None:
+    await _stopped_without_postgres(bench, provider_server)
+    (kept,) = await asyncio.to_thread(lambda: list(bench.folder.iterdir()))
+    content = kept.read_bytes()
+    await bench.work()
+    assert len(provider_server.received) == 1
+    found = await bench.verdict()
+    assert (found.value, found.rationale, found.cost_usd) == (True, "It is.", pytest.approx(ONE_CALL))
+    assert bench.kept.all() == []
+    kept.write_bytes(content)  # as a kill leaves it that comes before it is removed
+    await bench.deliver()
+    assert await bench.verdict() == found
+
+
+async def test_a_kept_verdict_yields_to_the_worker_that_took_the_job(
+    bench: Bench, provider_server: OpenAIServer, tmp_path: Path
+) -> None:
+    await _stopped_without_postgres(bench, provider_server)
+    await bench.pool.execute("UPDATE scoring_jobs SET available_at = now()")
+    provider_server.answer = lambda body: good(False)
+    await bench.work(Worker(bench.runner, bench.jobs, asyncio.Event(), KeptVerdicts(tmp_path / "other"), concurrency=1))
+    await bench.deliver()
+    assert (await bench.verdict()).value is False
+    assert len(provider_server.received) == 2
+
+
+def test_what_is_kept_reads_back_as_it_was_and_what_is_damaged_stays(tmp_path: Path) -> None:
+    kept = KeptVerdicts(tmp_path / "verdicts")
+    assert kept.all() == []
+    usage = Usage(2, 0.25, 10, None)
+    job = Job(7, uuid4(), "tone", 3, 5, numbered(1), 0.5, 2, 1, usage)
+    error = AssessmentError("TIMEOUT", "too slow", "stack")
+    given = [
+        Scored(job, Outcome("LLM_JUDGE", "m", value=value, rationale="ünü", usage=usage, metadata={"a": "b"}))
+        for value in (True, 1, 4.0, "yes", None, ["a", 1.5, None], {"k": [True]})
+    ]
+    for scored in [*given, Scored(job, Outcome("CODE", "x", error=error)), Scored(job, again=1.5)]:
+        kept.keep(scored)
+        (found,) = kept.all()
+        assert found == scored
+        assert found.outcome is None or type(found.outcome.value) is type(scored.outcome and scored.outcome.value)
+    assert kept.has(job) and not kept.has(replace(job, lease=uuid4()))
+    (tmp_path / "verdicts" / "9-x.json").write_text("[")
+    assert len(kept.all()) == 1
+    kept.forget(job)
+    kept.forget(job)
+    assert kept.all() == []
+    assert [path.name for path in (tmp_path / "verdicts").iterdir()] == ["9-x.json"]
 
 
 async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Columnar) -> None:

@@ -13,6 +13,7 @@ from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces, TraceReader
 from tracestone.scoring.run import Runner
@@ -47,7 +48,12 @@ class Scoring:
         runner = Runner(pool, jobs, self._scorers, BatchedTraces(spans), assessments, self._provider)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
-            runner, jobs, woken, concurrency=settings.worker_concurrency, drain_seconds=_DRAIN_SECONDS
+            runner,
+            jobs,
+            woken,
+            KeptVerdicts(settings.data_dir / "verdicts"),
+            concurrency=settings.worker_concurrency,
+            drain_seconds=_DRAIN_SECONDS,
         )
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

@@ -1,16 +1,18 @@
 """Claims jobs and runs them, so many at once; keeps their leases alive; drains when told to stop.
 
 What a job means is the runner's business. A job that cannot be read goes back at once. One that was scored and
-cannot be written is kept, and written when Postgres is back. One that fails in a way nobody expected goes back
-as a lost delivery, of which it has only so many.
+cannot be written is kept, on disk too, and written when Postgres is back, by the next process if need be. One that
+fails in a way nobody expected goes back as a lost delivery, of which it has only so many.
 """
 
 import asyncio
 import logging
+from contextlib import suppress
 from uuid import uuid4
 
 from tracestone.schema.errors import StorageDown, Unavailable
 from tracestone.schema.stores.jobs import Job, JobStore
+from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.run import Runner, Scored
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Worker:
         runner: Runner,
         jobs: JobStore,
         woken: asyncio.Event,
+        kept: KeptVerdicts,
         *,
         concurrency: int,
         lease_seconds: float = LEASE_SECONDS,
@@ -37,6 +40,7 @@ class Worker:
         self._runner = runner
         self._jobs = jobs
         self._woken = woken
+        self._kept = kept
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
@@ -53,6 +57,7 @@ class Worker:
         heartbeat = asyncio.create_task(self._keep_leases(), name="scoring leases")
         stop = asyncio.create_task(stopping.wait(), name="scoring worker stop")
         try:
+            await self._deliver(stopping)
             while not stopping.is_set():
                 self._woken.clear()
                 full = await self._claim()
@@ -62,6 +67,21 @@ class Worker:
             await self._drain()
             heartbeat.cancel()
             await asyncio.gather(stop, heartbeat, return_exceptions=True)
+
+    async def _deliver(self, stopping: asyncio.Event) -> None:
+        """Writes what an earlier process could not, before anybody claims its jobs here."""
+        for scored in await asyncio.to_thread(self._kept.all):
+            while not stopping.is_set():
+                try:
+                    await self._runner.settle(scored)
+                except Unavailable as error:
+                    self.error = str(error)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_POLL_SECONDS):
+                            await stopping.wait()
+                else:
+                    await asyncio.to_thread(self._kept.forget, scored.job)
+                    break
 
     async def _claim(self) -> bool:
         """Starts as many ready jobs as there is room for; True when there may be more than that."""
@@ -118,17 +138,26 @@ class Worker:
     async def _settle(self, scored: Scored) -> None:
         """Writes the outcome as soon as Postgres takes it; the heartbeat keeps the lease meanwhile."""
         wait = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return await self._runner.settle(scored)
-            except Unavailable as error:
-                if wait == _FIRST_WAIT_SECONDS:
-                    logger.warning(
-                        "a verdict waits for Postgres",
-                        extra={"scorer": scored.job.scorer_name, "reason": str(error)},
-                    )
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _AFTER_STORAGE_DOWN_SECONDS)
+        try:
+            while not await self._written(scored, first=wait == _FIRST_WAIT_SECONDS):
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _AFTER_STORAGE_DOWN_SECONDS)
+        except asyncio.CancelledError:
+            self._kept.keep(scored)  # it is not known whether it was written; writing it again does no harm
+            raise
+        if wait > _FIRST_WAIT_SECONDS:
+            await asyncio.to_thread(self._kept.forget, scored.job)
+
+    async def _written(self, scored: Scored, *, first: bool) -> bool:
+        try:
+            await self._runner.settle(scored)
+        except Unavailable as error:
+            if first:
+                await asyncio.to_thread(self._kept.keep, scored)
+                extra = {"scorer": scored.job.scorer_name, "reason": str(error)}
+                logger.warning("a verdict waits for Postgres", extra=extra)
+            return False
+        return True
 
     async def _keep_leases(self) -> None:
         while True:
@@ -147,7 +176,8 @@ class Worker:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await self._give_back(list(left.values()), 0.0)
+        # A job that is given back may go to another worker, and a verdict that is kept needs its lease.
+        await self._give_back([job for job in left.values() if not self._kept.has(job)], 0.0)
 
     async def _give_back(self, jobs: list[Job], seconds: float, *, lost: bool = False) -> None:
         if not jobs:
