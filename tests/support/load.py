@@ -38,6 +38,10 @@ class Target(Protocol):
     def http(self) -> str:
         """URL of OTLP/HTTP."""
 
+    @property
+    def key(self) -> str:
+        """The API key to send with, "" for none."""
+
     async def sql(self, statement: str) -> list[list[Any]]:
         """Rows of an answer."""
 
@@ -50,6 +54,7 @@ class Here:
     """A collector in this process as a target."""
 
     running: Running
+    key: str = ""
 
     @property
     def grpc(self) -> str:
@@ -152,7 +157,7 @@ def grpc_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
 
     async def send(data: bytes) -> None:
         try:
-            answer = await call(data, timeout=20)
+            answer = await call(data, timeout=20, metadata=tuple(_headers(program).items()))
         except grpc.aio.AioRpcError as error:
             metadata = error.trailing_metadata() or ()
             told = any(key == "google.rpc.retryinfo-bin" for key, _ in metadata)
@@ -167,7 +172,7 @@ def grpc_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
 
 def http_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """Sends over HTTP; and how to close it."""
-    client = httpx.AsyncClient(timeout=20)
+    client = httpx.AsyncClient(timeout=20, headers=_headers(program))
 
     async def send(data: bytes) -> None:
         try:
@@ -179,6 +184,10 @@ def http_sender(program: Target) -> tuple[Send, Callable[[], Awaitable[None]]]:
         assert not ExportTraceServiceResponse.FromString(answer.content).partial_success.rejected_spans
 
     return send, client.aclose
+
+
+def _headers(program: Target) -> dict[str, str]:
+    return {"x-api-key": program.key} if program.key else {}
 
 
 class Senders:

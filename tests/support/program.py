@@ -24,6 +24,7 @@ class Program:
         self._prefix = prefix
         self._settings = settings
         self.grpc_port, self.http_port, self.port, self.sql_port = free_ports(4)
+        self.key = ""  # the API key with which it is asked and sent to, where it demands one
         self.process: Process | None = None
         self.log = data.with_name(f"{data.name}.log")
 
@@ -46,6 +47,11 @@ class Program:
     def main(self) -> str:
         """The page, the API and /health."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that bring its key."""
+        return {"x-api-key": self.key} if self.key else {}
 
     async def launch(self) -> None:
         """Starts the process and waits for nothing."""
@@ -120,7 +126,7 @@ class Program:
 
     async def sql(self, statement: str) -> list[list[Any]]:
         """Rows of an answer of the SQL endpoint."""
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=60, headers=self.headers) as client:
             answer = await client.post(
                 f"http://127.0.0.1:{self.sql_port}/?database=tracestone", content=f"{statement} FORMAT JSONCompact"
             )
@@ -129,7 +135,7 @@ class Program:
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         """The status and the body of GET /health."""
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=30, headers=self.headers) as client:
             answer = await client.get(f"{self.main}/health")
         return answer.status_code, json.loads(answer.content)
 

@@ -15,6 +15,7 @@ import logging
 
 from tracestone.collector.auth.address import is_loopback
 from tracestone.schema import clock, keys
+from tracestone.schema.engines.postgres import answer_within
 from tracestone.schema.errors import Forbidden, StartRefused, StorageDown, Unauthenticated, Unavailable
 from tracestone.schema.keys import ANYBODY, Caller, Key
 from tracestone.schema.settings import Settings
@@ -27,6 +28,7 @@ _LOOK_SECONDS = 2.0
 _LOOK_LIMIT_SECONDS = 5.0
 _BETWEEN_LOOKS_SECONDS = 0.2
 _USED_SECONDS = 60.0
+_STOP_SECONDS = 1.0
 _MAX_REFUSED = 10_000
 _RETRY_SECONDS = 2.0
 
@@ -43,6 +45,8 @@ class Gate:
         self._answered = True  # whether the last look was a good one
         self._ready = settings.auth == "off"  # whether it is known if keys are demanded, and which are good
         self._looking: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._own: dict[str, tuple[Key, bytes, Caller]] = {}
         self._refused: set[bytes] = set()
@@ -73,9 +77,10 @@ class Gate:
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
-            if self._looking is not None:
-                self._looking.cancel()
-            await asyncio.wait([keeping, *([self._looking] if self._looking else [])])
+            ending = [keeping, *(task for task in (self._looking, self._asking) if task is not None)]
+            for task in ending:
+                task.cancel()
+            await asyncio.wait(ending, timeout=_STOP_SECONDS)
             await self._note_used()
 
     def known(self, token: str) -> Caller | None:
@@ -177,10 +182,16 @@ class Gate:
     async def _look_in_time(self) -> None:
         await asyncio.sleep(max(0.0, self._began + _BETWEEN_LOOKS_SECONDS - clock.monotonic()))
         self._began = clock.monotonic()
+        # What was asked before this look says nothing about now; until it is answered no other question is.
+        late = self._asking is not None and not self._asking.done()
+        if not late:
+            self._asking = asyncio.create_task(self._look(), name="ask for api keys")
+        assert self._asking is not None
         try:
-            async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
-                await self._look()
-        except (StorageDown, TimeoutError) as error:
+            await answer_within(_LOOK_LIMIT_SECONDS, self._asking)
+            if late:
+                raise StorageDown("Postgres answers late")
+        except StorageDown as error:
             if self._answered:
                 logger.warning("API keys cannot be looked up", extra={"action": "look_at_keys", "reason": str(error)})
             self._answered = False
@@ -206,13 +217,13 @@ class Gate:
         self._confirmed = began
 
     async def _note_used(self) -> None:
-        used, self._used = self._used, {}
-        if not used:
+        if not self._used or (self._noting is not None and not self._noting.done()):
             return
+        used, self._used = self._used, {}
+        self._noting = asyncio.create_task(self._store.used(used), name="note use of api keys")
         try:
-            async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
-                await self._store.used(used)
-        except (StorageDown, TimeoutError):
+            await answer_within(_LOOK_LIMIT_SECONDS, self._noting)
+        except StorageDown:
             self._used = {**used, **self._used}
 
 

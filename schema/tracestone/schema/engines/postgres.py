@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -12,6 +12,7 @@ from asyncpg.pool import PoolConnectionProxy
 from tracestone.schema import sqlfiles
 from tracestone.schema.errors import StorageDown
 
+T = TypeVar("T")
 # asyncpg's classes take no type argument at run time; the stubs default it to Record.
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | PoolConnectionProxy
@@ -41,6 +42,18 @@ def storage_errors() -> Iterator[None]:
         yield
     except _TEMPORARY as error:
         raise StorageDown("Postgres does not answer") from error
+
+
+async def answer_within(seconds: float, asking: asyncio.Task[T]) -> T:
+    """What a question to Postgres was answered, if that is soon. Raises StorageDown.
+
+    A question that takes longer goes on and may be waited for again: calling one back waits for the server too.
+    """
+    await asyncio.wait([asking], timeout=seconds)
+    if not asking.done():
+        raise StorageDown(f"Postgres does not answer within {seconds:g} s")
+    with storage_errors():
+        return asking.result()
 
 
 @asynccontextmanager

@@ -1,12 +1,14 @@
 """Experiments in Postgres, and the cache that answers the receiver which experiment a name means."""
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from tracestone.schema import clock, sqlfiles
 from tracestone.schema import experiments as model
-from tracestone.schema.engines.postgres import Connection, Pool, Record, UniqueViolation, storage_errors
+from tracestone.schema.engines.postgres import Connection, Pool, Record, UniqueViolation, answer_within, storage_errors
 from tracestone.schema.errors import Conflict, Invalid, NotFound, StorageDown
 from tracestone.schema.experiments import DEFAULT_EXPERIMENT_ID, Experiment, ExperimentOrder, LifecycleStage
 from tracestone.schema.filters import Comparison
@@ -16,6 +18,9 @@ logger = logging.getLogger(__name__)
 MAX_ORDER_KEYS = 3
 # How long another process's rename, or room for a refused name, goes unnoticed here.
 _CACHE_SECONDS = 60.0
+# Of telemetry's questions: a sender waits for the answer, and keeps its request in memory.
+_ANSWER_SECONDS = 3.0
+_MAX_ASKED = 100
 
 
 class ExperimentStore:
@@ -28,6 +33,7 @@ class ExperimentStore:
         self._names = _NameCache(max_experiments)
         self._max_experiments = max_experiments
         self._next_warning = 0.0
+        self._asked: dict[tuple[str, str], asyncio.Task[int | None]] = {}
 
     def cached(self, name: str) -> int | None:
         """The experiment id of a name seen in the last minute, at once; None when `resolve` must be asked."""
@@ -38,7 +44,7 @@ class ExperimentStore:
 
         An unusable name, and a new one beyond `max_experiments`, means the Default experiment. The name of a
         deleted experiment still means that one: nothing is lost, and restoring it shows what came meanwhile.
-        Raises StorageDown when Postgres is away and the name was not known before.
+        Raises StorageDown when Postgres is away, or does not answer soon, and the name was not known before.
         """
         usable = model.usable_name(name)
         if not usable:
@@ -47,8 +53,7 @@ class ExperimentStore:
         if known is not None:
             return known
         try:
-            with storage_errors():
-                found = await self._find_or_create(usable)
+            found = await self._ask("find or create", usable, lambda: self._find_or_create(usable))
         except StorageDown:
             earlier = self._names.get_expired(usable)
             if earlier is None:
@@ -69,23 +74,22 @@ class ExperimentStore:
         if known is not None:
             return known
         try:
-            with storage_errors():
-                found = await self._pool.fetchval(self._sql["id_by_name"], usable)
+            found = await self._ask("find", usable, lambda: self._find(usable))
         except StorageDown:
             found = self._names.get_expired(usable)
             if found is None:
                 raise
         if found is None:
             return None
-        self._names.put(usable, int(found))
-        return int(found)
+        self._names.put(usable, found)
+        return found
 
     async def exists(self, experiment_id: int) -> bool:
         """Whether there is such an experiment, deleted or not. Raises StorageDown."""
         if not 0 <= experiment_id <= model.MAX_EXPERIMENT_ID:
             return False
-        with storage_errors():
-            return await self._pool.fetchrow(self._sql["get"], experiment_id) is not None
+        known = await self._ask("exists", str(experiment_id), lambda: self._existing(experiment_id))
+        return known is not None
 
     async def get(self, experiment_id: int) -> Experiment:
         """One experiment, deleted ones too. Raises NotFound, StorageDown."""
@@ -186,13 +190,36 @@ class ExperimentStore:
             )
         return [_experiment(row) for row in rows]
 
-    async def _find_or_create(self, name: str) -> int | None:
+    async def _ask(self, question: str, about: str, ask: Callable[[], Coroutine[Any, Any, int | None]]) -> int | None:
+        """An answer, if it comes soon; who asks the same meanwhile shares it. Raises StorageDown."""
+        asking = self._asked.get((question, about))
+        if asking is None:
+            if len(self._asked) >= _MAX_ASKED:
+                raise StorageDown("Postgres has too many questions to answer")
+            asking = self._asked[question, about] = asyncio.create_task(ask(), name="experiment")
+            asking.add_done_callback(lambda done: self._answered((question, about), done))
+        return await answer_within(_ANSWER_SECONDS, asking)
+
+    def _answered(self, asked: tuple[str, str], done: asyncio.Task[int | None]) -> None:
+        self._asked.pop(asked)
+        if not done.cancelled():
+            done.exception()  # whoever asked has been told, or has gone
+
+    async def _find(self, name: str) -> int | None:
         found = await self._pool.fetchval(self._sql["id_by_name"], name)
+        return None if found is None else int(found)
+
+    async def _find_or_create(self, name: str) -> int | None:
+        found = await self._find(name)
         if found is None:
-            found = await self._pool.fetchval(self._sql["create_within"], name, clock.now_ms(), self._max_experiments)
+            created = await self._pool.fetchval(self._sql["create_within"], name, clock.now_ms(), self._max_experiments)
+            found = None if created is None else int(created)
         if found is None:  # another process was faster, or the bound is reached
-            found = await self._pool.fetchval(self._sql["id_by_name"], name)
-        return found if found is None else int(found)
+            found = await self._find(name)
+        return found
+
+    async def _existing(self, experiment_id: int) -> int | None:
+        return None if await self._pool.fetchrow(self._sql["get"], experiment_id) is None else experiment_id
 
     def _warn(self) -> None:
         # A sender with ever new names must not fill the log.
