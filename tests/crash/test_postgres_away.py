@@ -74,7 +74,7 @@ async def outside(data_folder: Path) -> AsyncIterator[Outside]:
     await server.stop()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["gone", "hangs"])
 async def test_ingest_goes_on_without_postgres(
     outside: Outside, make_program: Callable[..., Program], data_folder: Path, how: str
@@ -100,30 +100,26 @@ async def _away(outside: Outside, make_program: Callable[..., Program], around: 
     pool = await open_pool(outside.url, max_size=1)
     program.key = await new_key(pool, "ingest", "read")
     await pool.close()
-    senders = Senders(program, pause=0.05)
+    senders = Senders(program, count=2, pause=0.4)  # each trace is judged, so few will do
     await senders.start()
     first = await _evaluate(program, 0)
     await _until(lambda: _count(program, "assessments", "source_type = 'CODE' AND scorer_name = ''"), first)
 
     await outside.leave(how)
-    before, began = senders.account.requests, clock.monotonic()
+    began = clock.monotonic()
     evaluated = await _evaluate(program, first)
     await _until(lambda: _broken(program), {"postgres", "mirror"})
     await _known_and_unknown_keys(program)
     await _new_service_must_wait(program)
     while clock.monotonic() < began + seconds:
-        reached, spans = senders.account.requests, await _count(program, "spans")
-        await asyncio.sleep(2)
-        senders.check()
-        # Taken, and stored, all the time.
-        assert senders.account.requests > reached > before
-        assert await _count(program, "spans") > spans
+        await _taken_and_stored(program, senders)
+        await asyncio.sleep(1)
     assert senders.account.failures == 0
     assert await _count(program, "assessments", "source_type = 'CODE' AND scorer_name = ''") == first
     status, health = await program.health()
     assert status == 503
     assert health["backlog"]["traces"]["state"] in ("idle", "loading")
-    assert health["backlog"]["logs"]["state"] == "waiting"
+    assert health["backlog"]["logs"]["waiting_bytes"] > 0
 
     await outside.come_back(how)
     both = requests(77)
@@ -136,6 +132,17 @@ async def _away(outside: Outside, make_program: Callable[..., Program], around: 
     await _one_verdict_each(program, account)
     await _until(lambda: _broken(program), set())
     assert await program.terminate() == 0
+
+
+async def _taken_and_stored(program: Program, senders: Senders) -> None:
+    """Returns once more was acknowledged, and more can be queried, than was at first."""
+    taken, stored = senders.account.requests, await _count(program, "spans")
+
+    async def more() -> bool:
+        senders.check()
+        return senders.account.requests > taken and await _count(program, "spans") > stored
+
+    await _until(more, True)
 
 
 async def _evaluate(program: Program, known: int) -> int:
@@ -193,7 +200,7 @@ async def _one_verdict_each(program: Program, account: Account) -> None:
     async def judged() -> list[int]:
         return [int(value) for value in (await program.sql(question))[0]]
 
-    await _until(judged, wanted, within=120)
+    await _until(judged, wanted, within=300)
 
 
 async def _until(ask: Callable[[], Any], wanted: Any, within: float = 30) -> None:

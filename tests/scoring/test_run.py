@@ -297,19 +297,11 @@ async def test_stopping_gives_unfinished_jobs_back(bench: Bench, provider_server
     assert len(await bench.assessments.by_traces([(0, numbered(number)) for number in (1, 2, 3)])) == 3
 
 
-class _Away:
-    """A pool whose server is away."""
-
-    def acquire(self) -> Any:
-        """Fails as a connection does."""
-        raise ConnectionRefusedError
-
-
 async def _stopped_without_postgres(bench: Bench, provider_server: OpenAIServer) -> None:
     """A worker is stopped that has a verdict which Postgres did not take."""
     provider_server.answer = lambda body: good()
     await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
-    here, bench.runner._pool = bench.runner._pool, _Away()  # type: ignore[assignment]
+    back = postgres_away_at_the_end(bench)
     stopping = asyncio.Event()
     worker = asyncio.create_task(bench.worker(drain_seconds=0.1).run(stopping))
     async with asyncio.timeout(30):
@@ -317,7 +309,7 @@ async def _stopped_without_postgres(bench: Bench, provider_server: OpenAIServer)
             await asyncio.sleep(0.02)
         stopping.set()
         await worker
-    bench.runner._pool = here
+    back()
     assert len(provider_server.received) == 1
 
 
@@ -421,26 +413,6 @@ async def test_a_verdict_that_was_paid_for_waits_for_postgres(bench: Bench, prov
     assert len(provider_server.received) == 1
     found = await bench.verdict()
     assert (found.value, found.metadata["calls"], found.cost_usd) == (True, "1", pytest.approx(ONE_CALL))
-
-
-async def test_a_stop_gives_back_what_was_paid(bench: Bench, provider_server: OpenAIServer) -> None:
-    await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
-    provider_server.answer = lambda body: good()
-    back = postgres_away_at_the_end(bench)
-    stopping = asyncio.Event()
-    task = asyncio.create_task(bench.worker(drain_seconds=0.5).run(stopping))
-    while not provider_server.received:
-        await asyncio.sleep(0.02)
-    stopping.set()
-    await task
-    back()
-    job = await bench.claim()
-    assert (job.deliveries, job.failures) == (1, 0)
-    assert job.spent == Usage(1, pytest.approx(ONE_CALL), 100, 10)
-    await bench.jobs.release([job])
-    await bench.work()
-    found = await bench.verdict()
-    assert (found.metadata["calls"], found.cost_usd) == ("2", pytest.approx(2 * ONE_CALL))
 
 
 async def test_an_unexpected_failure_keeps_what_was_paid_and_counts(

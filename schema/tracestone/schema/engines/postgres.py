@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.errors import StorageDown
+
+# While the server is away it writes a traceback for every try to connect; who asks is told, and says so once.
+logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 T = TypeVar("T")
 # asyncpg's classes take no type argument at run time; the stubs default it to Record.
