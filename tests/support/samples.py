@@ -106,6 +106,7 @@ def outline(span_id: str, parent: str = "", start_ms: int = 0, length_ms: int = 
         start_time_ns=start,
         end_time_ns=start + length_ms * MS,
         duration_ns=length_ms * MS,
+        in_progress=False,
         status_code="OK",
         error_type="",
         total_tokens=None,
