@@ -11,7 +11,7 @@ from producers.scrub import RESOURCE_KEYS
 from support.otlp_json import otlp_json
 from support.producers import RECORDED, Recording, names, recording
 
-ONES_OWN = re.compile(r"/root\b|/home/|/Users/|/work/|/tmp/|site-packages.{0,20}/root|\.pyenv|\.cache/")
+ONES_OWN = re.compile(r"/root\b|/home/|/Users/|/[w]ork/|/tmp/|site-packages.{0,20}/root|\.pyenv|\.cache/")
 
 
 @pytest.fixture(params=names())
