@@ -21,7 +21,7 @@ def recorded(request: pytest.FixtureRequest) -> Recording:
 
 
 def test_there_are_enough() -> None:
-    assert len({recording(name).meta["producer"] for name in names()}) >= 23
+    assert len({recording(name).meta["producer"] for name in names()}) >= 24
 
 
 def test_it_is_otlp(recorded: Recording) -> None:
