@@ -131,6 +131,10 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     },
     "strands-latest": {"finish": "it sends it in an event"},
     "strands-old": {"finish": "it sends it in an event"},
+    "traceloop-sdk": {
+        "input_messages": "it sends what is embedded as a message",
+        "output_messages": "it sends reasoning after the answer, as JSON",
+    },
     "vercel-ai-legacy": {
         "session_id user_id": "it sends no metadata with these spans",
         "span_type": "its span around an embedding has the operation of one",
