@@ -7,6 +7,7 @@ from pathlib import Path
 from support.disk import SimulatedDisk
 from tracestone.collector.wal.log import HalfLog, Log, open_log
 from tracestone.collector.wal.reader import Batch
+from tracestone.collector.wal.receipt import ReceiptClock
 
 FOLDER = Path("/log")
 MAX_BYTES = 256 * 1024
@@ -14,10 +15,16 @@ SEGMENT_BYTES = 4 * 1024
 
 
 def opened(
-    disk: SimulatedDisk, *, max_bytes: int = MAX_BYTES, segment_bytes: int = SEGMENT_BYTES, folder: Path = FOLDER
+    disk: SimulatedDisk,
+    *,
+    max_bytes: int = MAX_BYTES,
+    segment_bytes: int = SEGMENT_BYTES,
+    folder: Path = FOLDER,
+    receipt: ReceiptClock | None = None,
 ) -> Log:
     """The log on a simulated disk, with small bounds and no reserve."""
-    return open_log(folder, max_bytes=max_bytes, segment_bytes=segment_bytes, filesystem=disk, reserve_bytes=0)
+    receipt = receipt or ReceiptClock.alone()
+    return open_log(folder, receipt, max_bytes=max_bytes, segment_bytes=segment_bytes, filesystem=disk, reserve_bytes=0)
 
 
 async def crash(log: Log, disk: SimulatedDisk, dice: random.Random | None = None) -> None:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tracestone.collector.wal.log import HalfLog, open_writer
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import Beginning, Report, ReportingLedger, SharedPage
 
 WRITERS = 8
@@ -62,7 +63,9 @@ async def _main() -> None:
     ledger = ReportingLedger(
         start, SharedPage(descriptor).words(0), lambda each: _say("report", *dataclasses.astuple(each))
     )
-    writer = open_writer(Path(folder), start, ledger, max_bytes=64 * MIB, segment_bytes=256 * 1024)
+    writer = open_writer(
+        Path(folder), start, ledger, ReceiptClock.alone(), max_bytes=64 * MIB, segment_bytes=256 * 1024
+    )
     numbers = itertools.count(first_number)
 
     async def append() -> None:

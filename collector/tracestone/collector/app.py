@@ -20,6 +20,7 @@ from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.evaluations import Evaluations
 from tracestone.collector.ingest.pipeline import Pipeline
+from tracestone.collector.ingest.refresh import TraceRefresh
 from tracestone.collector.ingest.turns import Turns
 from tracestone.collector.metrics.counts import added_up
 from tracestone.collector.metrics.page import Facts, exposition
@@ -32,9 +33,12 @@ from tracestone.collector.receiver.receivers import Receivers, receivers
 from tracestone.collector.rewrite.kinds import KINDS
 from tracestone.collector.rewrite.runner import Runner
 from tracestone.collector.signals.known import SIGNALS
+from tracestone.collector.signals.signal import Signal
 from tracestone.collector.sql_endpoint.http import sql_app
 from tracestone.collector.ui.pages import Deps as PageDeps
-from tracestone.collector.wal.log import open_log
+from tracestone.collector.wal.log import Log, open_log
+from tracestone.collector.wal.receipt import ReceiptClock
+from tracestone.collector.wal.remote import SharedPage
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
 from tracestone.schema.errors import Invalid, StartRefused, StorageDown, TracestoneError
@@ -88,6 +92,8 @@ class Collector:
         self._pipelines: list[Pipeline] = []
         self._servers: list[HttpServer] = []
         self._receiver_logs: list[ReceiverLogs] = []
+        self._times: SharedPage | None = None
+        self._receipt = ReceiptClock.alone()
         self._receiving: Receivers | None = None
         self._otlp: OtlpPorts | ReceiverProcesses | None = None
         self.addresses: dict[str, str] = {}
@@ -178,6 +184,9 @@ class Collector:
         self._stack.push_async_callback(doors.stop)
         await doors.start()
         await self._follow_prices_file()
+        self._times = SharedPage.new()
+        self._stack.callback(self._times.close)
+        self._receipt = self._times.receipt_clock(0, settings.receivers + 1)
         await self._open_logs()
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
@@ -186,7 +195,7 @@ class Collector:
         self._stack.push_async_callback(rewrites.stop)
         writers = {pipeline.signal.name: pipeline.log.writer for pipeline in self._pipelines}
         receiving = self._receiving = receivers(
-            settings, writers, self.experiments, doors.gate, doors.grpc_credentials()
+            settings, writers, self.experiments, self._receipt, doors.gate, doors.grpc_credentials()
         )
         if self._columnar.embedded:
             # On a server, readers talk to ClickHouse itself.
@@ -227,7 +236,8 @@ class Collector:
     def _otlp_ports(self, receiving: Receivers) -> OtlpPorts | ReceiverProcesses:
         if self._settings.receivers == 1:
             return OtlpPorts(self._settings, receiving, self.doors)
-        return ReceiverProcesses(self._receiver_settings, self._receiver_logs[: self._settings.receivers])
+        assert self._times is not None
+        return ReceiverProcesses(self._receiver_settings, self._receiver_logs[: self._settings.receivers], self._times)
 
     def _http(self, app: ASGIApp, port: int, name: str) -> HttpServer:
         limits = HttpLimits.of(self._settings)
@@ -258,7 +268,7 @@ class Collector:
         settings = self._settings
         wal = settings.data_dir / "wal"
         for number in receivers_with_logs(wal, settings.receivers):
-            logs = await open_receiver_logs(wal, number, [signal.name for signal in SIGNALS])
+            logs = await open_receiver_logs(wal, number, [signal.name for signal in SIGNALS], self._receipt)
             self._stack.push_async_callback(logs.close)
             self._receiver_logs.append(logs)
         dead_letters = self._dead_letters = DeadLetters(settings.data_dir / "deadletter")
@@ -266,7 +276,7 @@ class Collector:
         destinations = {
             "traces": Destination(
                 self.spans.insert,
-                self.spans.refresh_traces,
+                TraceRefresh(self.spans, self._receipt),
                 touches.touched,
                 touches.touch,
                 "traces",
@@ -277,18 +287,21 @@ class Collector:
             ),
             "metrics": Destination(OtlpTable(self._columnar, "metrics", "Metrics").insert),
         }
+        # All of them, before anything is stamped: each tells the clock of times that must not come again.
+        own = {signal.name: await self._open_log(signal) for signal in SIGNALS}
         for signal in SIGNALS:
-            log = await asyncio.to_thread(
-                open_log,
-                wal / signal.name,
-                max_bytes=int(settings.wal_max_bytes * signal.log_share),
-                segment_bytes=settings.wal_segment_bytes,
-            )
             others = [logs.halves[signal.name] for logs in self._receiver_logs]
             turn = turns.of_spans if signal.name == "traces" else turns.of_others
             others_max_bytes = self._receiver_settings.wal_max_bytes
             pipeline = Pipeline(
-                signal, log, others, destinations[signal.name], dead_letters, turn, settings, others_max_bytes
+                signal,
+                own[signal.name],
+                others,
+                destinations[signal.name],
+                dead_letters,
+                turn,
+                settings,
+                others_max_bytes,
             )
             self._stack.push_async_callback(pipeline.stop)
             pipeline.start()
@@ -296,6 +309,18 @@ class Collector:
         replay = Replay(Box(settings.data_dir), {pipeline.signal.name: pipeline for pipeline in self._pipelines})
         await replay.start()
         self._stack.push_async_callback(replay.stop)
+
+    async def _open_log(self, signal: Signal) -> Log:
+        settings = self._settings
+        log = await asyncio.to_thread(
+            open_log,
+            settings.data_dir / "wal" / signal.name,
+            self._receipt,
+            max_bytes=int(settings.wal_max_bytes * signal.log_share),
+            segment_bytes=settings.wal_segment_bytes,
+        )
+        self._stack.push_async_callback(log.close)
+        return log
 
     async def _mirror_works(self) -> None:
         state = await self._mirror.health()

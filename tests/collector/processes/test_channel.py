@@ -55,7 +55,9 @@ def test_an_order_hands_over_every_setting_and_its_secrets(tmp_path: Path, monke
     monkeypatch.setenv("TRACESTONE_WAL_MAX_BYTES", "5000000")
     settings = load({"data_dir": tmp_path, "postgres_url": SECRET, "allowed_hosts": ["a", "b"]})
     beginning = Beginning(bytes(range(16)), 10, 9, 8, 7)
-    order = Order(2, settings, 5, {"traces": (tmp_path / "t", beginning), "logs": (tmp_path / "l", replace(beginning))})
+    order = Order(
+        2, settings, 5, 6, {"traces": (tmp_path / "t", beginning), "logs": (tmp_path / "l", replace(beginning))}
+    )
     monkeypatch.setenv("TRACESTONE_WAL_MAX_BYTES", "9000000")
     found = Order.of(json.loads(json.dumps(order.content())))
     assert found == order

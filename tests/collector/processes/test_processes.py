@@ -19,6 +19,7 @@ from tracestone.collector.processes import supervisor
 from tracestone.collector.processes.fleet import ReceiverProcesses, shares
 from tracestone.collector.processes.logs import open_receiver_logs
 from tracestone.collector.processes.supervisor import ReceiverProcess
+from tracestone.collector.wal.remote import SharedPage
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StartRefused
@@ -160,8 +161,7 @@ async def test_a_process_that_dies_or_hangs_is_told_of_and_started_again(
     async with asyncio.timeout(20):
         while _accepted(here) < counted:
             await asyncio.sleep(0.05)
-    first, second = fleet(here).pids()
-    os.kill(first, signal.SIGKILL)
+    os.kill(fleet(here).pids()[0], signal.SIGKILL)
     async with asyncio.timeout(20):
         while not (problem := fleet(here).problems()["receiver_1"]):
             await asyncio.sleep(0.01)
@@ -169,9 +169,12 @@ async def test_a_process_that_dies_or_hangs_is_told_of_and_started_again(
     await healthy(here)
     assert _accepted(here) == counted, "what a process counted is not forgotten with it"
     monkeypatch.setattr(supervisor, "_SILENCE_SECONDS", 4.0)
-    os.kill(fleet(here).pids()[0], signal.SIGKILL)  # the new patience is that of a new process
-    os.kill(second, signal.SIGKILL)
-    await asyncio.sleep(0.1)
+    before = fleet(here).pids()
+    for pid in before:  # the new patience is that of a new process
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while set(before) & set(fleet(here).pids()):
+            await asyncio.sleep(0.05)
     await healthy(here)
     hangs = fleet(here).pids()[1]
     os.kill(hangs, signal.SIGSTOP)
@@ -210,12 +213,14 @@ async def test_a_port_that_is_taken_refuses_the_start(
 async def test_what_a_process_refuses_is_the_reason_of_the_main_one(
     pool: Pool, tmp_path: Path, postgres_url: str
 ) -> None:
-    logs = await open_receiver_logs(tmp_path, 1, ["traces", "logs", "metrics"])
+    times = SharedPage.new()
+    logs = await open_receiver_logs(tmp_path, 1, ["traces", "logs", "metrics"], times.receipt_clock(0, 2))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = Settings(data_dir=tmp_path, otlp_grpc_port=0, otlp_http_port=port, postgres_url=postgres_url)
-        process = ReceiverProcess(settings, logs)
+        process = ReceiverProcess(settings, logs, times)
         with pytest.raises(StartRefused, match=f"otlp cannot listen on 127.0.0.1:{port}: the port is taken"):
             await process.start()
     await process.stop()
     await logs.close()
+    times.close()

@@ -30,6 +30,7 @@ from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.web import otlp_app
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import TooLarge, Unavailable
@@ -56,7 +57,9 @@ class Setup:
 async def setup(pool: Pool, request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     log = opened(SimulatedDisk(), max_bytes=64 * MIB, segment_bytes=MIB)
     arrivals = Arrivals(Budget(8 * MIB), seconds=30, slow=SLOW, patience=PATIENCE)
-    exporter = Exporter(TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(arrivals))
+    exporter = Exporter(
+        TRACES, log.writer, ExperimentStore(pool, 100), ReceiptClock.alone(), limits=Limits(), work=Work(arrivals)
+    )
     limits = GrpcLimits(max_request_bytes=LIMIT, **getattr(request, "param", {}))
     receiver = GrpcReceiver([exporter], gate=open_gate(), host="127.0.0.1", port=0, limits=limits)
     await receiver.start()

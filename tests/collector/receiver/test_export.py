@@ -31,6 +31,7 @@ from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
 from tracestone.collector.wal.log import Log
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.web import otlp_app
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
@@ -59,7 +60,12 @@ async def setup(pool: Pool) -> AsyncIterator[Setup]:
     disk = SimulatedDisk()
     log = opened(disk, max_bytes=MAX_WAL, segment_bytes=64 * 1024)
     exporter = Exporter(
-        TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Arrivals(Budget(BUDGET), seconds=1))
+        TRACES,
+        log.writer,
+        ExperimentStore(pool, 100),
+        ReceiptClock.alone(),
+        limits=Limits(),
+        work=Work(Arrivals(Budget(BUDGET), seconds=1)),
     )
     limits = GrpcLimits(max_request_bytes=LIMIT)
     receiver = GrpcReceiver([exporter], gate=open_gate(), host="127.0.0.1", port=0, limits=limits)

@@ -16,6 +16,7 @@ from tracestone.collector.receiver.grpc import GrpcReceiver
 from tracestone.collector.receiver.grpc_limits import GrpcLimits
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.schema.errors import StartRefused
 
 START = 1_790_000_000_000_000_000
@@ -84,7 +85,7 @@ async def test_what_is_not_served_is_unimplemented(receiver: Running, path: str)
     ("host", "reason"), [("no-such-host.invalid", "ot known"), ("192.0.2.1", "assign requested address")]
 )
 async def test_an_address_that_is_not_ours_is_not_called_taken(receiver: Running, host: str, reason: str) -> None:
-    exporter = Exporter(TRACES, None, None, limits=Limits(), work=Work(Arrivals(Budget(1))))  # type: ignore[arg-type]
+    exporter = Exporter(TRACES, None, None, ReceiptClock.alone(), limits=Limits(), work=Work(Arrivals(Budget(1))))  # type: ignore[arg-type]
     server = GrpcReceiver([exporter], gate=open_gate(), host=host, port=0, limits=GrpcLimits())
     with pytest.raises(StartRefused, match=f"cannot listen on {host}:0: .*{reason}"):
         await server.start()

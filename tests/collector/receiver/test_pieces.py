@@ -22,6 +22,7 @@ from tracestone.collector.receiver.export import Exporter, Work
 from tracestone.collector.receiver.fields import delimited
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.traces import TRACES
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, TooLarge
@@ -180,7 +181,12 @@ def test_limits_count_exactly() -> None:
 async def test_others_go_on_while_a_large_request_is_gone_through(pool: Pool, nested: bool) -> None:
     log = opened(SimulatedDisk(), max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024 * 1024)
     exporter = Exporter(
-        TRACES, log.writer, ExperimentStore(pool, 100), limits=Limits(), work=Work(Arrivals(Budget(2**30)))
+        TRACES,
+        log.writer,
+        ExperimentStore(pool, 100),
+        ReceiptClock.alone(),
+        limits=Limits(),
+        work=Work(Arrivals(Budget(2**30))),
     )
     request = export_request(*(_span(number, 600) for number in range(1, 5001)))
     if nested:

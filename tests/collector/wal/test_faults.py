@@ -15,6 +15,7 @@ from tracestone.collector.wal import filesystem
 from tracestone.collector.wal.frames import FRAME_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, split_payload
 from tracestone.collector.wal.log import open_log
 from tracestone.collector.wal.reader import UNREADABLE_TRIES
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.salvage import SECTOR_BYTES, whole_frames
 from tracestone.schema.errors import LogFull, StorageDown
 
@@ -24,7 +25,7 @@ QUARANTINE = FOLDER / "quarantine"
 
 async def test_a_segment_deleted_while_it_is_written_is_no_longer_acknowledged_into(tmp_path: Path) -> None:
     folder = tmp_path / "wal"
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     await log.writer.append(b"in the segment that goes")
     next(folder.glob("*.wal")).unlink()
     with pytest.raises(StorageDown, match="the segment was removed while it was written"):
@@ -34,7 +35,7 @@ async def test_a_segment_deleted_while_it_is_written_is_no_longer_acknowledged_i
     assert log.stats().missing_bytes == FRAME_OVERHEAD_BYTES + 1 + len(b"in the segment that goes")
     assert log.stats().last_error == ""
     await log.close()
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     await log.writer.append(b"afterwards")
     assert await drain(log) == [b"afterwards"]
     await log.close()
@@ -42,7 +43,7 @@ async def test_a_segment_deleted_while_it_is_written_is_no_longer_acknowledged_i
 
 async def test_a_segment_that_the_reader_has_open_is_read_to_its_end_though_it_is_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "wal"
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     for record in (b"one", b"two"):
         await log.writer.append(record)
     batch = await log.reader.next(1, 0)
@@ -55,7 +56,7 @@ async def test_a_segment_that_the_reader_has_open_is_read_to_its_end_though_it_i
 
 async def test_while_the_folder_is_gone_senders_are_told_to_wait_and_nothing_is_given_up(tmp_path: Path) -> None:
     folder = tmp_path / "wal"
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     await log.writer.append(b"kept")
     folder.rename(tmp_path / "elsewhere")
     for _ in range(3):
@@ -73,7 +74,7 @@ async def test_while_the_folder_is_gone_senders_are_told_to_wait_and_nothing_is_
 
 async def test_a_folder_that_was_deleted_and_made_again_is_used(tmp_path: Path) -> None:
     folder = tmp_path / "wal"
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     await log.writer.append(b"lost")
     shutil.rmtree(folder)
     with pytest.raises(StorageDown):
@@ -84,7 +85,7 @@ async def test_a_folder_that_was_deleted_and_made_again_is_used(tmp_path: Path) 
     assert log.stats().missing_bytes > 0
     assert (folder / "cursor").exists()
     await log.close()
-    log = open_log(folder, max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     assert await drain(log) == []
     await log.close()
 
@@ -192,11 +193,11 @@ async def test_short_reads_and_writes_of_the_system_are_continued(
     monkeypatch.setattr(filesystem.os, "pwrite", lambda fd, data, at: pwrite(fd, bytes(data[:7]), at))
     monkeypatch.setattr(filesystem.os, "writev", short_writev)
     sent = [bytes([number]) * 300 for number in range(10)]
-    log = open_log(tmp_path / "wal", max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(tmp_path / "wal", ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     for record in sent:
         await log.writer.append(record)
     await log.close()
-    log = open_log(tmp_path / "wal", max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
+    log = open_log(tmp_path / "wal", ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0)
     assert log.recovered.damaged == []
     assert await drain(log) == sent
     await log.close()

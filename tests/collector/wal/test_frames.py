@@ -113,7 +113,7 @@ def test_segment_names() -> None:
 
 
 def test_a_cursor_survives_the_round_trip_and_notices_every_flipped_bit() -> None:
-    state = cursor.CursorState(bytes(range(16)), 3, 100, 300, (150, 200))
+    state = cursor.CursorState(bytes(range(16)), 3, 100, 300, (150, 200), 1_700_000_000_000_000_000)
     data = cursor.encode_cursor(state)
     assert len(data) == cursor.SLOT_BYTES
     assert cursor.decode_cursor(data) == state

@@ -6,6 +6,7 @@ from support.disk import SimulatedDisk
 from support.wal import crash, drain, opened, records, segments
 from tracestone.collector.wal import lanes
 from tracestone.collector.wal.log import Log
+from tracestone.schema import clock
 
 MAX_BYTES = 2100  # two records
 
@@ -138,3 +139,29 @@ async def test_damage_in_the_old_and_in_the_new_costs_only_what_is_behind_it() -
     assert log.stats().quarantined == 2
     assert log.stats().waiting_bytes == 0
     await log.close()
+
+
+async def test_a_clock_that_was_put_back_does_not_hide_that_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "BEHIND_SECONDS", 30.0)
+    seconds = 0.0
+    monkeypatch.setattr(clock, "monotonic", lambda: seconds)
+    log = opened(SimulatedDisk())
+    await write(log, 0, 20)
+    now = clock.now_ns
+    monkeypatch.setattr(clock, "now_ns", lambda: now() - 5 * 3600 * 10**9)
+    assert await numbers(log) == [0, 1]
+    seconds = 29.0
+    assert await numbers(log) == [2]  # the end of a segment
+    await write(log, 100, 3)
+    assert await numbers(log) == [3, 4]
+    seconds = 31.0
+    assert await numbers(log) == [5]
+    await write(log, 110, 3)
+    assert await numbers(log) == [110]
+    assert sorted(await rest(log)) == [*range(6, 20), 100, 101, 102, 111, 112]
+    await log.close()
+
+
+async def rest(log: Log) -> list[int]:
+    """The numbers of all that is left."""
+    return [record[0] for record in await drain(log)]

@@ -12,6 +12,7 @@ from support.disk import SimulatedDisk
 from support.wal import FOLDER, crash, drain, opened, segments
 from tracestone.collector.wal.frames import FRAME_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES
 from tracestone.collector.wal.log import Log, open_log
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.schema.errors import StartRefused, StorageDown
 
 RECORD_BYTES = 1000
@@ -264,7 +265,7 @@ async def test_a_cursor_inside_a_frame_goes_back_to_its_start() -> None:
     await written(disk)
     log = opened(disk)
     batch = await log.reader.next(1500, 0)
-    log.reader._cursor.save(acknowledged=batch.end + 50, floor=0, batch_ends=())
+    log.reader._cursor.save(acknowledged=batch.end + 50, floor=0, batch_ends=(), newest=0)
     await log.close()
     log = opened(disk)
     assert log.recovered.damaged == []
@@ -366,11 +367,11 @@ async def test_every_byte_that_is_damaged_costs_at_most_its_segment() -> None:
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    log = open_log(tmp_path / "log", max_bytes=1 << 20, segment_bytes=1 << 18)
+    log = open_log(tmp_path / "log", ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18)
     with pytest.raises(StartRefused, match="in use by another process"):
-        open_log(tmp_path / "log", max_bytes=1 << 20, segment_bytes=1 << 18)
+        open_log(tmp_path / "log", ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18)
     await log.close()
-    await open_log(tmp_path / "log", max_bytes=1 << 20, segment_bytes=1 << 18).close()
+    await open_log(tmp_path / "log", ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18).close()
 
 
 @pytest.mark.parametrize("operation", ["make_folder", "lock", "create", "names", "write_at", "sync"])

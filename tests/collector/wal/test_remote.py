@@ -13,6 +13,7 @@ from support.wal import FOLDER, MAX_BYTES, SEGMENT_BYTES, drain, records
 from support.wal_writer import follow, number_of, start_writer
 from tracestone.collector.wal.frames import SEGMENT_HEADER_BYTES
 from tracestone.collector.wal.log import HalfLog, open_half, open_writer
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import Report, ReportingLedger, SharedPage, Words
 from tracestone.collector.wal.writer import Writer
 from tracestone.schema.errors import LogFull, StartRefused, StorageDown
@@ -25,7 +26,7 @@ class Halves:
         self.disk = disk
         self.page = SharedPage.new()
         self.words: Words = self.page.words(0)
-        self.half: HalfLog = open_half(FOLDER, self.words, filesystem=disk)
+        self.half: HalfLog = open_half(FOLDER, ReceiptClock.alone(), self.words, filesystem=disk)
         self.reports: list[Report] = []
         self.writer = self._begun()
 
@@ -35,6 +36,7 @@ class Halves:
             FOLDER,
             self.half.begin(),
             ledger,
+            ReceiptClock.alone(),
             max_bytes=MAX_BYTES,
             segment_bytes=SEGMENT_BYTES,
             filesystem=self.disk,
@@ -284,7 +286,7 @@ async def test_a_killed_process_that_writes_loses_nothing(tmp_path: Path, seed: 
     """A process of its own writes as fast as it can and is killed, again and again, while its log is read."""
     dice = random.Random(seed)
     page = SharedPage.new()
-    half = open_half(tmp_path, page.words(0))
+    half = open_half(tmp_path, ReceiptClock.alone(), page.words(0))
     acknowledged: set[int] = set()
     found: list[int] = []
     stopping = asyncio.Event()
@@ -320,12 +322,14 @@ async def _read(half: HalfLog, found: list[int], stopping: asyncio.Event) -> Non
 
 async def test_who_writes_holds_the_lock_too(tmp_path: Path) -> None:
     page = SharedPage.new()
-    half = open_half(tmp_path, page.words(0))
+    half = open_half(tmp_path, ReceiptClock.alone(), page.words(0))
     writer = await start_writer(tmp_path, half, page, 0)
     await half.close()
     with pytest.raises(StartRefused, match="in use"):
-        open_half(tmp_path, page.words(0), lock_seconds=0.1)
-    opening = asyncio.create_task(asyncio.to_thread(open_half, tmp_path, SharedPage.new().words(0), lock_seconds=30))
+        open_half(tmp_path, ReceiptClock.alone(), page.words(0), lock_seconds=0.1)
+    opening = asyncio.create_task(
+        asyncio.to_thread(open_half, tmp_path, ReceiptClock.alone(), SharedPage.new().words(0), lock_seconds=30)
+    )
     await asyncio.sleep(0.1)
     writer.kill()
     half = await opening

@@ -12,6 +12,7 @@ from support.disk import SimulatedDisk
 from support.wal import FOLDER, crash, drain, opened, records, segments
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.log import open_log
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.schema.errors import LogFull, Stopping, StorageDown, TooLarge
 
 
@@ -127,7 +128,12 @@ async def test_what_waits_for_the_disk_counts_towards_the_bound() -> None:
 
 async def test_memory_that_waits_for_the_disk_is_bounded() -> None:
     log = open_log(
-        FOLDER, max_bytes=1 << 30, segment_bytes=1 << 20, filesystem=SimulatedDisk(), max_pending_bytes=10_000
+        FOLDER,
+        ReceiptClock.alone(),
+        max_bytes=1 << 30,
+        segment_bytes=1 << 20,
+        filesystem=SimulatedDisk(),
+        max_pending_bytes=10_000,
     )
     results = await asyncio.gather(*(log.writer.append(bytes(1000)) for _ in range(20)), return_exceptions=True)
     assert sum(isinstance(result, int) for result in results) == 9
@@ -189,7 +195,9 @@ async def test_a_disk_without_space_still_lets_the_log_be_consumed_and_that_make
 
 async def test_the_reserve_is_left_free_and_the_open_segment_does_not_hold_on_to_it() -> None:
     disk = SimulatedDisk(free=100_000)
-    log = open_log(FOLDER, max_bytes=1 << 20, segment_bytes=1 << 18, filesystem=disk, reserve_bytes=50_000)
+    log = open_log(
+        FOLDER, ReceiptClock.alone(), max_bytes=1 << 20, segment_bytes=1 << 18, filesystem=disk, reserve_bytes=50_000
+    )
     with pytest.raises(LogFull):
         for _ in range(200):
             await log.writer.append(bytes(1000))
@@ -297,7 +305,7 @@ async def test_a_defect_in_the_writer_leaves_nobody_waiting() -> None:
 async def test_the_real_file_system(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "log"
     sent = [bytes([number % 256]) * (number * 37) for number in range(300)]
-    log = open_log(folder, max_bytes=64 << 20, segment_bytes=256 * 1024)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=64 << 20, segment_bytes=256 * 1024)
     await asyncio.gather(*(log.writer.append(record) for record in sent[:150]))
     batch = await log.reader.next(50_000, 1.0)
     assert batch is not None
@@ -305,7 +313,7 @@ async def test_the_real_file_system(tmp_path: Path) -> None:
     await log.reader.acknowledge(batch.end)
     identity = log.log_id
     await log.close()
-    log = open_log(folder, max_bytes=64 << 20, segment_bytes=256 * 1024)
+    log = open_log(folder, ReceiptClock.alone(), max_bytes=64 << 20, segment_bytes=256 * 1024)
     assert log.log_id == identity
     await asyncio.gather(*(log.writer.append(record) for record in sent[150:]))
     assert await drain(log) == sent[batch.records :]

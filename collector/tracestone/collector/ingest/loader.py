@@ -72,12 +72,24 @@ class LoaderState:
 
 
 @dataclass(frozen=True)
+class _Moment:
+    """Now, by both clocks. ClickHouse removes notes by the one that may jump."""
+
+    monotonic: float = field(default_factory=clock.monotonic)
+    wall_ns: int = field(default_factory=clock.now_ns)
+
+    def seconds_ago(self) -> float:
+        """How long ago that is, by whichever says longer."""
+        return max(clock.monotonic() - self.monotonic, (clock.now_ns() - self.wall_ns) / 1e9)
+
+
+@dataclass(frozen=True)
 class _Inserted:
-    """A batch that waits for what follows; `since` is when it was inserted, `clock.monotonic`."""
+    """A batch that waits for what follows; `since` is when it was inserted."""
 
     name: str
     end: int
-    since: float
+    since: _Moment
 
 
 @dataclass(frozen=True)
@@ -179,7 +191,7 @@ class Loader:
         self.state.batches += 1
         self.state.records += batch.records
         self.state.payload_bytes += len(batch.payload)
-        return _Inserted(batch.name, batch.end, clock.monotonic())
+        return _Inserted(batch.name, batch.end, _Moment())
 
     async def _pass_on(self, inserting: asyncio.Queue[asyncio.Task[_Inserted]]) -> None:
         """Hands inserted batches on in the log's order, whichever was done first."""
@@ -318,13 +330,13 @@ class Loader:
                 await self._keep_note(note, f"{what} cannot be computed: {error}", follow)
 
     async def _follow_failure(
-        self, follow: DoFollow, names: list[str], share: int, shares: int, oldest: float
+        self, follow: DoFollow, names: list[str], share: int, shares: int, oldest: _Moment
     ) -> StatementFailed | None:
         """Follows up as soon as the store can; or the error for which what these batches touched is to blame."""
         backoff = Backoff()
         tries = 0
         while True:
-            if clock.monotonic() - oldest > _NOTES_SECONDS:
+            if oldest.seconds_ago() > _NOTES_SECONDS:
                 raise _NotesExpired
             try:
                 async with self._following:

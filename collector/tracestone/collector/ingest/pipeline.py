@@ -41,7 +41,7 @@ class Backlog:
 class Pipeline:
     """A signal's logs and loader, between `start` and `stop`.
 
-    `log`, which this process writes, is given open and closed at `stop`. `others` have writers, and owners, elsewhere.
+    The logs are given open and stay so. This process writes `log`; `others` have writers elsewhere.
     """
 
     def __init__(
@@ -77,11 +77,10 @@ class Pipeline:
         self._loading = asyncio.create_task(self.loader.run(), name=f"load {self.signal.name}")
 
     async def stop(self) -> None:
-        """Ends the loader, then closes the log; what is in it waits for the next start."""
+        """Ends the loader; what is in the logs waits for the next start."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
-        await self.log.close()
 
     async def visible(self, within: float) -> bool:
         """Waits until everything acknowledged so far can be queried; False when it took longer (seconds)."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from tracestone.collector.processes.logs import ReceiverLogs
 from tracestone.collector.processes.ports import SharedPort
 from tracestone.collector.processes.supervisor import ReceiverProcess
+from tracestone.collector.wal.remote import SharedPage
 from tracestone.schema.errors import StartRefused
 from tracestone.schema.settings import Settings
 
@@ -33,10 +34,14 @@ def _bounded(settings: Settings, wal_max_bytes: int, max_body_bytes: int) -> Set
 class ReceiverProcesses:
     """The processes, between `start` and `stop`; the counterpart of `OtlpPorts`."""
 
-    def __init__(self, settings: Settings, logs: Sequence[ReceiverLogs]) -> None:
-        """`settings` are each one's of `shares`, with the address of Postgres; `logs` are theirs, in their order."""
+    def __init__(self, settings: Settings, logs: Sequence[ReceiverLogs], times: SharedPage) -> None:
+        """`settings` are each one's of `shares`, with the address of Postgres; `logs` are theirs, in their order.
+
+        `times` is the page of the `ReceiptClock` of all.
+        """
         self._settings = settings
         self._logs = logs
+        self._times = times
         self._ports = ExitStack()
         self._processes: list[ReceiverProcess] = []
         self.grpc_port = self.http_port = 0
@@ -48,7 +53,7 @@ class ReceiverProcesses:
         http = self._ports.enter_context(SharedPort("OTLP/HTTP", settings.host, settings.otlp_http_port))
         self.grpc_port, self.http_port = grpc.number, http.number
         settings = settings.model_copy(update={"otlp_grpc_port": grpc.number, "otlp_http_port": http.number})
-        self._processes = [ReceiverProcess(settings, logs) for logs in self._logs]
+        self._processes = [ReceiverProcess(settings, logs, self._times) for logs in self._logs]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for process in self._processes:

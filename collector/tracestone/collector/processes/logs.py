@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracestone.collector.wal.log import HalfLog, open_half
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import Beginning, SharedPage
 from tracestone.schema.errors import StartRefused
 
@@ -39,13 +40,13 @@ class ReceiverLogs:
         self.page.close()
 
 
-async def open_receiver_logs(wal: Path, number: int, signals: Iterable[str]) -> ReceiverLogs:
+async def open_receiver_logs(wal: Path, number: int, signals: Iterable[str], receipt: ReceiptClock) -> ReceiverLogs:
     """Opens the logs of a receiver in `wal`, which are made if need be. Raises StartRefused."""
     logs = ReceiverLogs(number, wal / str(number), {}, SharedPage.new())
     try:
         for place, name in enumerate(signals):
             words = logs.page.words(place)
-            half = await asyncio.to_thread(open_half, logs.folder / name, words, lock_seconds=_LOCK_SECONDS)
+            half = await asyncio.to_thread(open_half, logs.folder / name, receipt, words, lock_seconds=_LOCK_SECONDS)
             logs.halves[name] = half
     except StartRefused:
         await logs.close()

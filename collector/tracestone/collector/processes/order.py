@@ -11,11 +11,14 @@ from tracestone.schema.settings import Settings, handed_on, taken_over
 
 @dataclass(frozen=True)
 class Order:
-    """`logs` are the folders and beginnings by the signal's name, in the order of their words in the shared page."""
+    """`logs` are the folders and beginnings by the signal's name, in the order of their words in the shared `page`.
+    `times` is the page that all processes share for their `ReceiptClock`, each at the place of its number.
+    """
 
     number: int
     settings: Settings
     page: int
+    times: int
     logs: Mapping[str, tuple[Path, Beginning]]
 
     def content(self) -> dict[str, Any]:
@@ -24,6 +27,7 @@ class Order:
             "number": self.number,
             "settings": handed_on(self.settings),
             "page": self.page,
+            "times": self.times,
             "logs": {
                 name: {"folder": str(folder), **asdict(beginning), "log_id": beginning.log_id.hex()}
                 for name, (folder, beginning) in self.logs.items()
@@ -37,6 +41,7 @@ class Order:
             content["number"],
             taken_over(content["settings"]),
             content["page"],
+            content["times"],
             {name: _log(dict(fields)) for name, fields in content["logs"].items()},
         )
 

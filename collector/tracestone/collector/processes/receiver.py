@@ -27,6 +27,7 @@ from tracestone.collector.processes.order import Order
 from tracestone.collector.receiver.receivers import Receivers, receivers
 from tracestone.collector.signals.known import SIGNALS
 from tracestone.collector.wal.log import open_writer
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import Report, ReportingLedger, SharedPage
 from tracestone.collector.wal.writer import Writer
 from tracestone.schema.engines.postgres import Pool, open_pool
@@ -73,13 +74,14 @@ async def _listen(messages: AsyncIterator[tuple[str, Any]], stopping: asyncio.Ev
 async def _receive(order: Order, channel: Channel, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         pool = await _pool(order.settings, stack)
-        writers = _writers(order, channel, stack)
+        receipt = SharedPage(order.times).receipt_clock(order.number, order.settings.receivers + 1)
+        writers = _writers(order, channel, receipt, stack)
         experiments = ExperimentStore(pool, order.settings.max_experiments)
         doors = Doors(order.settings, pool)
         stack.push_async_callback(doors.stop)
         await doors.start(must_know=False)
         credentials = doors.grpc_credentials()
-        receiving = receivers(order.settings, writers, experiments, doors.gate, credentials, shared_ports=True)
+        receiving = receivers(order.settings, writers, experiments, receipt, doors.gate, credentials, shared_ports=True)
         ports = OtlpPorts(order.settings, receiving, doors, shared=True)
         stack.push_async_callback(ports.stop)
         await ports.start()
@@ -107,7 +109,7 @@ async def _pool(settings: Settings, stack: AsyncExitStack) -> Pool:
     return pool
 
 
-def _writers(order: Order, channel: Channel, stack: AsyncExitStack) -> dict[str, Writer]:
+def _writers(order: Order, channel: Channel, receipt: ReceiptClock, stack: AsyncExitStack) -> dict[str, Writer]:
     page = SharedPage(order.page)
     shares = {signal.name: signal.log_share for signal in SIGNALS}
     writers = {}
@@ -120,6 +122,7 @@ def _writers(order: Order, channel: Channel, stack: AsyncExitStack) -> dict[str,
             folder,
             beginning,
             ReportingLedger(beginning, page.words(place), tell),
+            receipt,
             max_bytes=int(order.settings.wal_max_bytes * shares[name]),
             segment_bytes=order.settings.wal_segment_bytes,
         )

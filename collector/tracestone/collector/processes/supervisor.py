@@ -15,7 +15,7 @@ from typing import Any
 from tracestone.collector.processes.channel import Channel
 from tracestone.collector.processes.logs import ReceiverLogs
 from tracestone.collector.processes.order import Order
-from tracestone.collector.wal.remote import Report
+from tracestone.collector.wal.remote import Report, SharedPage
 from tracestone.schema import clock
 from tracestone.schema.errors import StartRefused, Unavailable
 from tracestone.schema.settings import Settings
@@ -36,10 +36,11 @@ _LAST_PAUSE_SECONDS = 5.0
 class ReceiverProcess:
     """One receiver process, between `start` and `stop`."""
 
-    def __init__(self, settings: Settings, logs: ReceiverLogs) -> None:
+    def __init__(self, settings: Settings, logs: ReceiverLogs, times: SharedPage) -> None:
         self.number = logs.number
         self._settings = settings
         self._logs = logs
+        self._times = times
         self._signals = list(logs.halves)
         self._stopping = False
         self._keeping: asyncio.Task[None] | None = None
@@ -172,10 +173,11 @@ class ReceiverProcess:
                 *(sys.executable, "-P", "-m", "tracestone.collector.processes.receiver", str(theirs.fileno())),
                 stdin=DEVNULL,
                 stdout=DEVNULL,
-                pass_fds=(theirs.fileno(), *self._logs.inherited),
+                pass_fds=(theirs.fileno(), self._times.descriptor, *self._logs.inherited),
             )
         stack.push_async_callback(_bury, process)
-        order = Order(self.number, self._settings, self._logs.page.descriptor, self._logs.begin())
+        pages = self._logs.page.descriptor, self._times.descriptor
+        order = Order(self.number, self._settings, *pages, self._logs.begin())
         channel.say("start", order.content())
         if self._stopping:
             channel.say("stop")

@@ -21,8 +21,8 @@ from tracestone.collector.receiver.admission import Admitted, admit, plain
 from tracestone.collector.receiver.arrivals import Arrivals
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.signals.signal import Signal
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.writer import Writer
-from tracestone.schema import clock
 from tracestone.schema.errors import Forbidden, Invalid
 from tracestone.schema.stores.experiments import ExperimentStore
 
@@ -53,17 +53,24 @@ class Exporter:
     """Takes serialised requests of one signal into its write-ahead log."""
 
     def __init__(
-        self, signal: Signal, log: Writer, experiments: ExperimentStore, *, limits: Limits, work: Work
+        self,
+        signal: Signal,
+        log: Writer,
+        experiments: ExperimentStore,
+        receipt: ReceiptClock,
+        *,
+        limits: Limits,
+        work: Work,
     ) -> None:
         self.signal = signal
         self._log = log
         self._experiments = experiments
+        self._receipt = receipt
         self._limits = limits
         self._threads = work.threads
         self.arrivals = work.arrivals
         self.budget = work.arrivals.budget
         self.counts = work.counts
-        self._last_received = 0
         self._existing: set[int] = set()
         self.items_accepted = 0
         self.items_rejected = 0
@@ -83,7 +90,7 @@ class Exporter:
                 admitted, ids = await self._choose_bound(admitted, experiment)
             else:
                 ids = await self._choose(admitted.resources, experiment)
-            ours = self.signal.message(experiment_ids=ids, received_at=self._received_at())
+            ours = self.signal.message(experiment_ids=ids, received_at=self._receipt.next())
             if is_bound and self.signal.tells_bound:
                 ours.sender_bound = True
             await self._log.append(admitted.data + ours.SerializeToString())
@@ -132,11 +139,6 @@ class Exporter:
                 raise Invalid("x-mlflow-experiment-id", f"there is no experiment {number}")
             self._existing.add(number)
         return number
-
-    def _received_at(self) -> int:
-        """Now, never twice the same and never back: it decides which version of an item is the later one."""
-        self._last_received = max(clock.now_ns(), self._last_received + 1)
-        return self._last_received
 
 
 def _number(experiment: str) -> int:

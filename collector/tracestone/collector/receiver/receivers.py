@@ -15,6 +15,7 @@ from tracestone.collector.receiver.http import HttpReceiver
 from tracestone.collector.receiver.pieces import Limits
 from tracestone.collector.receiver.trimming import ItemLimits
 from tracestone.collector.signals.known import SIGNALS
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.writer import Writer
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -50,6 +51,7 @@ def receivers(
     settings: Settings,
     writers: Mapping[str, Writer],
     experiments: ExperimentStore,
+    receipt: ReceiptClock,
     gate: Gate,
     credentials: grpc.ServerCredentials | None = None,
     *,
@@ -61,7 +63,7 @@ def receivers(
     budget = Budget(settings.max_body_bytes)
     work = Work(Arrivals(budget, seconds=settings.max_body_seconds, slow=settings.max_slow_bodies))
     exporters = tuple(
-        Exporter(signal, writers[signal.name], experiments, limits=limits, work=work) for signal in SIGNALS
+        Exporter(signal, writers[signal.name], experiments, receipt, limits=limits, work=work) for signal in SIGNALS
     )
     return Receivers(
         exporters,

@@ -15,7 +15,8 @@ Two slots at offsets 0 and 4096 are written in turn; the valid one with the high
         acknowledged     8   all before this position is consumed
         floor            8   no segment made from now on may start below this position
         batch ends   8 x 8   of the batches handed out and not acknowledged, ascending
-        reserved        36   0
+        newest           8   the highest time of a frame that was handed out, ns; see `receipt`
+        reserved        28   0
         crc              4   of the 156 bytes before, as in `frames`
 
 Blocking; used by one thread at a time.
@@ -38,7 +39,7 @@ FILE_BYTES = 8192
 
 _MAGIC = b"TSWALCUR"
 _VERSION = 1
-_SLOT = struct.Struct("<8sHHIQ16sQQ8Q36x")
+_SLOT = struct.Struct("<8sHHIQ16sQQ8QQ28x")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class CursorState:
     acknowledged: int
     floor: int
     batch_ends: tuple[int, ...] = ()
+    newest: int = 0
 
 
 def encode_cursor(state: CursorState) -> bytes:
@@ -66,6 +68,7 @@ def encode_cursor(state: CursorState) -> bytes:
             state.acknowledged,
             state.floor,
             *ends,
+            state.newest,
         )
     )
 
@@ -74,10 +77,10 @@ def decode_cursor(data: bytes) -> CursorState | None:
     """The state in one slot; None if the slot is unused, damaged or of another version."""
     if len(data) != SLOT_BYTES or not frames.intact(data):
         return None
-    magic, version, batches, _, generation, log_id, acknowledged, floor, *ends = _SLOT.unpack_from(data)
+    magic, version, batches, _, generation, log_id, acknowledged, floor, *ends, newest = _SLOT.unpack_from(data)
     if magic != _MAGIC or version != _VERSION or batches > MAX_OPEN_BATCHES:
         return None
-    return CursorState(log_id, generation, acknowledged, floor, tuple(ends[:batches]))
+    return CursorState(log_id, generation, acknowledged, floor, tuple(ends[:batches]), newest)
 
 
 class Cursor:
@@ -97,7 +100,7 @@ class Cursor:
             self.state, self._slot = found
         self._descriptor = filesystem.open(self._path)
 
-    def save(self, *, acknowledged: int, floor: int, batch_ends: tuple[int, ...]) -> None:
+    def save(self, *, acknowledged: int, floor: int, batch_ends: tuple[int, ...], newest: int) -> None:
         """Make this durable. On OSError the old state still stands, here and on disk."""
         state = dataclasses.replace(
             self.state,
@@ -105,6 +108,7 @@ class Cursor:
             acknowledged=acknowledged,
             floor=floor,
             batch_ends=batch_ends,
+            newest=max(self.state.newest, newest),
         )
         offset = SLOT_OFFSETS[self._slot]
         self._filesystem.write_at(self._descriptor, encode_cursor(state), offset)

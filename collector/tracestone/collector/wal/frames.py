@@ -23,7 +23,7 @@ normal.
         log id          16   of the log that wrote it, for a person who finds a stray file
         first position   8   equals the file's name
         previous end     8   where the segment before ends; bytes in it beyond that do not count
-        created          8   wall clock, ns
+        created          8   as `written` of a frame
         reserved         4   0
         crc              4   of the 60 bytes before
     frames, back to back, until the end of the file
@@ -32,7 +32,7 @@ normal.
         magic            4   b"TSFR"
         records          4   at least 1
         position         8   of this frame's first byte
-        written          8   wall clock, ns
+        written          8   ns, not below the time of receipt of any record in it; see `receipt`
         body length      4   at least 1
         header crc       4   of the 28 bytes before
         body                 for each record: its length as a protobuf varint, then its bytes
@@ -100,14 +100,15 @@ class FrameHeader:
 class Run:
     """Whole, intact frames from the start of a buffer.
 
-    `size` is how many bytes of the buffer they cover. `fault` says why the frame after them is damaged, or is
-    empty. `wanted` is the size of the frame after them if the buffer ends inside it (a header's size if it
-    ends inside the header), else 0.
+    `oldest` is when the first was written, `newest` the highest time in any. `size` is how many bytes of the buffer
+    they cover. `fault` says why the frame after them is damaged, or is empty. `wanted` is the size of the frame after
+    them if the buffer ends inside it (a header's size if it ends inside the header), else 0.
     """
 
     bodies: tuple[memoryview, ...]
     records: int
     oldest: int
+    newest: int
     size: int
     fault: str
     wanted: int
@@ -245,6 +246,7 @@ def read_run(data: memoryview, position: int, max_bytes: int) -> Run:
         bodies=tuple(bodies),
         records=sum(header.records for header in headers),
         oldest=headers[0].written if headers else 0,
+        newest=max((header.written for header in headers), default=0),
         size=size,
         fault=fault,
         wanted=wanted,

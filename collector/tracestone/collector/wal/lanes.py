@@ -26,6 +26,7 @@ class Ahead:
         self._mark: int | None = None
         self._ends: set[int] = set()
         self._last = 0.0
+        self._waiting_since: float | None = None
         self._turn = False
         self.position = 0
         self.done = 0
@@ -60,12 +61,22 @@ class Ahead:
     def consider(self, end: int, oldest: int, max_bytes: int) -> None:
         """A batch of the old was handed out: the new begins if that is far behind, and has the next turn if it has."""
         self._turn = True
-        if self._mark is not None or clock.now_ns() - oldest < BEHIND_SECONDS * 1e9:
+        if self._mark is not None:
             return
         enough = BEHIND_BATCHES * max_bytes
-        if self._ledger.bytes_after(end, enough) >= enough:
+        if self._ledger.bytes_after(end, enough) < enough:
+            self._waiting_since = None
+        elif self._is_behind(oldest):
             self._mark = self.position = self.done = self._ledger.synced
             self._last = clock.monotonic()
+
+    def _is_behind(self, oldest: int) -> bool:
+        if self._waiting_since is None:
+            self._waiting_since = clock.monotonic()
+        age = (clock.now_ns() - oldest) / 1e9
+        if age < 0:  # the clock was put back since, so all that is known is for how long there was much
+            age = clock.monotonic() - self._waiting_since
+        return age >= BEHIND_SECONDS
 
     def is_due(self, max_bytes: int) -> bool:
         """Whether the next batch should be one of the new."""

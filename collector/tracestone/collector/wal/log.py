@@ -8,6 +8,7 @@ from tracestone.collector.wal.cursor import Cursor
 from tracestone.collector.wal.filesystem import Filesystem, RealFilesystem
 from tracestone.collector.wal.ledger import Ledger, Segment, WriterLedger
 from tracestone.collector.wal.reader import Reader
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.recovery import Recovered, Recovery
 from tracestone.collector.wal.remote import Beginning, FollowedLedger, Words
 from tracestone.collector.wal.writer import Writer
@@ -112,6 +113,7 @@ class HalfLog:
 
 def open_log(
     folder: Path,
+    receipt: ReceiptClock,
     *,
     max_bytes: int,
     segment_bytes: int,
@@ -122,14 +124,16 @@ def open_log(
     """Open the log in `folder`, which is made if need be. Blocking; raises StartRefused.
 
     `max_bytes` bounds the segments on disk (a segment is at most a quarter of it), `max_pending_bytes` what
-    waits in memory for the disk, `reserve_bytes` is what stays free on the disk.
+    waits in memory for the disk, `reserve_bytes` is what stays free on the disk. `receipt` learns of the times in it.
     """
     files = RealFilesystem() if filesystem is None else filesystem
     lock, cursor, recovered, ledger = _open(files, folder, 0)
+    receipt.at_least(recovered.newest)
     writer = open_writer(
         folder,
         _beginning(cursor, ledger),
         ledger,
+        receipt,
         max_bytes=max_bytes,
         segment_bytes=segment_bytes,
         filesystem=files,
@@ -141,7 +145,12 @@ def open_log(
 
 
 def open_half(
-    folder: Path, words: Words, *, filesystem: Filesystem | None = None, lock_seconds: float = 0.0
+    folder: Path,
+    receipt: ReceiptClock,
+    words: Words,
+    *,
+    filesystem: Filesystem | None = None,
+    lock_seconds: float = 0.0,
 ) -> HalfLog:
     """Open the log in `folder` for reading alone; `words` are shared with the writer to come.
 
@@ -149,6 +158,7 @@ def open_half(
     """
     files = RealFilesystem() if filesystem is None else filesystem
     lock, cursor, recovered, found = _open(files, folder, lock_seconds)
+    receipt.at_least(recovered.newest)
     ledger = FollowedLedger.of(found, folder, words)
     words.reset(ledger.synced)
     reader = Reader(files, folder, ledger, cursor, quarantined=recovered.quarantined)
@@ -159,6 +169,7 @@ def open_writer(
     folder: Path,
     beginning: Beginning,
     ledger: WriterLedger,
+    receipt: ReceiptClock,
     *,
     max_bytes: int,
     segment_bytes: int,
@@ -171,6 +182,7 @@ def open_writer(
         RealFilesystem() if filesystem is None else filesystem,
         folder,
         ledger,
+        receipt,
         log_id=beginning.log_id,
         first=beginning.first,
         previous_end=beginning.previous_end,

@@ -83,6 +83,7 @@ class Reader:
         self._careful_until = 0  # before this position, frames are read one by one
         self._unreadable = (0, 0)  # a position, and how often reading failed there
         self._missing_bytes = 0
+        self._newest = cursor.state.newest  # the highest time in any frame that was read
         self.quarantined = quarantined
         self.last_error = ""
 
@@ -361,12 +362,14 @@ class Reader:
             run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size:
             return Damage(start, run.fault or "the segment ends inside a frame")
+        self._newest = max(self._newest, run.newest)
         end = start + run.size
         name = f"{self._log_id}/{start}-{end}"
         return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest)
 
     def _save(self, acknowledged: int, batch_ends: tuple[int, ...]) -> None:
-        self._cursor.save(acknowledged=acknowledged, floor=self._cursor.state.floor, batch_ends=batch_ends)
+        floor = self._cursor.state.floor
+        self._cursor.save(acknowledged=acknowledged, floor=floor, batch_ends=batch_ends, newest=self._newest)
 
     def _remove(self, segment: Segment) -> None:
         self._let_go(segment)

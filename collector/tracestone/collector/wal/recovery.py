@@ -38,12 +38,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Recovered:
-    """What opening a log had to do, and how many segments were set aside before. Bytes include frame headers."""
+    """What opening a log had to do, and how many segments were set aside before. Bytes include frame headers.
+
+    `newest` is the highest time of receipt that it knows of.
+    """
 
     cursor_lost: bool = False
     cut_bytes: int = 0
     missing_bytes: int = 0
     quarantined: int = 0
+    newest: int = 0
     damaged: list[Damage] = field(default_factory=list)
 
 
@@ -84,7 +88,7 @@ class Recovery:
         self._acknowledged = cursor.state.acknowledged
         self._known_end = 0
         self._can_wait = False
-        self.recovered = Recovered()
+        self.recovered = Recovered(newest=cursor.state.newest)
 
     def run(self) -> Ledger:
         """Look at every segment, put the cursor right, and say what there is to read."""
@@ -138,6 +142,7 @@ class Recovery:
             acknowledged=self._acknowledged,
             floor=max(state.floor, self._acknowledged, *state.batch_ends, end),
             batch_ends=tuple(end for end in state.batch_ends if end > self._acknowledged),
+            newest=self.recovered.newest,
         )
 
     def _firsts(self) -> list[int]:
@@ -212,6 +217,7 @@ class Recovery:
         if segment.start < self._acknowledged:
             self._acknowledged = scan.frame_start(self._filesystem, segment, descriptor, self._acknowledged)
         found = scan.intact(self._filesystem, segment, descriptor, max(segment.start, self._acknowledged))
+        self.recovered.newest = max(self.recovered.newest, found.newest)
         if found.fault == scan.UNREADABLE and self._can_wait:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if not found.fault:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
+from tracestone.collector.wal.receipt import ReceiptClock
 
 _WORDS = 3
 _SYNCED, _REMOVED, _OVER = range(_WORDS)
@@ -47,7 +48,7 @@ class Report:
 
 
 class SharedPage:
-    """One page of memory that two processes share, with the words of some logs."""
+    """One page of memory that processes share: the words of some logs, or the times of receipt."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -72,6 +73,10 @@ class SharedPage:
         if not 0 <= number < MAX_LOGS:
             raise ValueError(f"there is no room for log {number}")
         return Words(self._words[number * _WORDS : (number + 1) * _WORDS])
+
+    def receipt_clock(self, place: int, processes: int) -> ReceiptClock:
+        """The clock of the process at `place`. Nothing else may be in this page."""
+        return ReceiptClock(self._words[:processes], place)
 
     def close(self) -> None:
         """Let go of the descriptor; the memory goes with the last of its words."""

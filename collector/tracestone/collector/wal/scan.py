@@ -13,10 +13,12 @@ UNREADABLE = "the disk cannot read it"
 
 @dataclass(frozen=True, slots=True)
 class Intact:
-    """Frames are whole up to `end`; `last` is where the last of them starts, `fault` what is wrong with the next."""
+    """Frames are whole up to `end`; `last` is where the last of them starts, `newest` the highest time in any, `fault`
+    what is wrong with the next."""
 
     end: int
     last: int
+    newest: int
     fault: str
 
 
@@ -24,23 +26,25 @@ def intact(filesystem: Filesystem, segment: Segment, descriptor: int, position: 
     """What is whole from `position` on."""
     wanted = READ_BYTES
     last = position
+    newest = 0
     while position < segment.end:
         size = min(max(wanted, READ_BYTES), segment.end - position)
         data = _readable(filesystem, segment, descriptor, position, size)
         if data is None:
-            return Intact(position, last, UNREADABLE)
+            return Intact(position, last, newest, UNREADABLE)
         run = frames.read_run(memoryview(data), position, READ_BYTES)
         position += run.size
+        newest = max(newest, run.newest)
         if run.bodies:
             last = position - frames.FRAME_OVERHEAD_BYTES - len(run.bodies[-1])
         if run.fault:
-            return Intact(position, last, run.fault)
+            return Intact(position, last, newest, run.fault)
         if not run.size and run.wanted <= size:
-            return Intact(position, last, "the segment cannot be read to its end")
+            return Intact(position, last, newest, "the segment cannot be read to its end")
         if run.wanted > segment.end - position:
-            return Intact(position, last, "the segment ends inside a frame")
+            return Intact(position, last, newest, "the segment ends inside a frame")
         wanted = run.wanted
-    return Intact(position, last, "")
+    return Intact(position, last, newest, "")
 
 
 def header_at(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> frames.FrameHeader | None:

@@ -71,10 +71,10 @@ class SegmentFiles:
         self._end = 0
         self.sync_seconds = 0.0
 
-    def write(self, body: Body, new_segment: bool) -> tuple[Segment, int]:
+    def write(self, body: Body, written: int, new_segment: bool) -> tuple[Segment, int]:
         """Make `body` durable as one frame, in a new segment if told so or if the current one is full.
 
-        The segment it is in and the position behind it. On OSError it is not in the log.
+        `written` is the frame's time. The segment it is in and the position behind it. On OSError it is not in the log.
         """
         size = frames.FRAME_OVERHEAD_BYTES + body.size
         self._check_reserve(size)
@@ -83,9 +83,9 @@ class SegmentFiles:
             self.close()
             segment = None
         if segment is None:
-            segment = self._open_segment()
+            segment = self._open_segment(written)
         start = self._end
-        header = frames.encode_frame_header(start, body.records, clock.now_ns(), body.size)
+        header = frames.encode_frame_header(start, body.records, written, body.size)
         try:
             self._write_all([header, *body.buffers, frames.encode_frame_end(body.crc)], size)
             began = clock.monotonic()
@@ -126,11 +126,11 @@ class SegmentFiles:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._unchecked_bytes = 0
 
-    def _open_segment(self) -> Segment:
+    def _open_segment(self, created: int) -> Segment:
         first = self._next_first
         self._next_first += frames.SEGMENT_HEADER_BYTES  # whatever happens below, this name is used up
         path = self._folder / frames.segment_name(first)
-        header = frames.SegmentHeader(self._log_id, first, self._previous_end, clock.now_ns())
+        header = frames.SegmentHeader(self._log_id, first, self._previous_end, created)
         descriptor = self._filesystem.create(path)
         self._descriptor = descriptor
         try:

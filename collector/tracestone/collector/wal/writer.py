@@ -30,6 +30,7 @@ from tracestone.collector.metrics.durations import Durations
 from tracestone.collector.wal import frames
 from tracestone.collector.wal.filesystem import Filesystem
 from tracestone.collector.wal.ledger import WriterLedger
+from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.segments import Body, SegmentFiles
 from tracestone.schema.errors import LogFull, Stopping, StorageDown, TooLarge, Unavailable
 
@@ -66,6 +67,7 @@ class Writer:
         filesystem: Filesystem,
         folder: Path,
         ledger: WriterLedger,
+        receipt: ReceiptClock,
         *,
         log_id: bytes,
         first: int,
@@ -77,6 +79,7 @@ class Writer:
     ) -> None:
         self._files = SegmentFiles(filesystem, folder, log_id, first, previous_end, segment_bytes, reserve_bytes)
         self._ledger = ledger
+        self._receipt = receipt
         self._max_bytes = max_bytes
         self._max_pending_bytes = max_pending_bytes
         self._groups: deque[_Group] = deque()
@@ -154,8 +157,11 @@ class Writer:
                     await self._work.wait()
                 group = self._groups.popleft()
                 is_over = self._ledger.newest_is_over
+                written = self._receipt.newest()
                 try:
-                    segment, end = await loop.run_in_executor(self._thread, self._files.write, group.body, is_over)
+                    segment, end = await loop.run_in_executor(
+                        self._thread, self._files.write, group.body, written, is_over
+                    )
                 except OSError as error:
                     group.fail(self._refusal(error))
                 else:

@@ -39,9 +39,14 @@ class SpanStore:
         """
         await self._table.insert(payload, batch)
 
-    async def refresh_traces(self, batches: Sequence[str], share: int = 0, shares: int = 1) -> None:
-        """Recomputes the traces that these batches touched: all, or one share of several. Safe to repeat."""
-        parameters = {"batches": list(batches), "share": share, "shares": shares}
+    async def refresh_traces(
+        self, batches: Sequence[str], share: int = 0, shares: int = 1, *, at_least_ns: int = 0
+    ) -> None:
+        """Recomputes the traces that these batches touched: all, or one share of several. Safe to repeat.
+
+        The rows are written with ClickHouse's time, or `at_least_ns` if that is later.
+        """
+        parameters = {"batches": list(batches), "share": share, "shares": shares, "at_least_ns": at_least_ns}
         try:
             await self._columnar.command(_INGEST["refresh_traces"], parameters, _REFRESHING)
         except StatementFailed as error:
@@ -49,6 +54,11 @@ class SpanStore:
                 raise
             await self._columnar.command(_MOVED["hide"], parameters, _HIDING)
             await self._columnar.command(_INGEST["refresh_traces"], parameters, _REFRESHING)
+
+    async def refreshed_beyond(self, after_ns: int) -> int:
+        """When the last trace's row was written that was written after `after_ns`, 0 when none was."""
+        rows = await self._columnar.query(_INGEST["refreshed_beyond"], {"after_ns": after_ns})
+        return int(rows[0]["at_ns"])
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
         """A trace with its first `MAX_SPANS` spans; without an experiment, the first that has it. None when unknown."""

@@ -4,6 +4,7 @@
 -- span with usage is quadratic in a trace's spans, so in a trace of more than 2,000 an agent's or chain's own usage
 -- is left out when any model call reports usage. Ids and sort keys are numbers here because ClickHouse aggregates
 -- numbers several times faster than texts and tuples.
+-- Of a trace's rows the one written last counts. `at_least_ns` is 0, or where the clock was put back a later time.
 -- Fails with code 395 rather than count a span twice; then moved_spans.sql is due, and this again.
 INSERT INTO trace_rows
 WITH touched AS (
@@ -34,7 +35,7 @@ SELECT
     output_preview,
     complete,
     last_seen,
-    now64(9) AS version
+    greatest(now64(9), fromUnixTimestamp64Nano({at_least_ns:Int64})) AS version
 FROM (
     SELECT
         *,
@@ -98,3 +99,8 @@ FROM (
         GROUP BY experiment_id, trace_id
     )
 )
+
+-- name: refreshed_beyond
+-- When the last row of a trace was written that was written after some time, 1970 when none was.
+SELECT toUnixTimestamp64Nano(max(version)) AS at_ns FROM trace_rows
+WHERE version > fromUnixTimestamp64Nano({after_ns:Int64})
