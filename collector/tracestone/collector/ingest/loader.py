@@ -185,7 +185,7 @@ class Loader:
 
     async def _insert_batch(self, batch: Batch) -> _Inserted:
         try:
-            await self._insert(batch.name, batch.payload)
+            await self._insert(batch)
         finally:
             self._inserts.release()
         self.state.batches += 1
@@ -216,15 +216,18 @@ class Loader:
     def _age(self) -> float:
         return 0.0 if self._urgent else self._max_age
 
-    async def _insert(self, name: str, payload: bytes) -> None:
+    async def _insert(self, batch: Batch) -> None:
         """Stores a batch; what is refused for its content is in the dead letters then."""
-        refused = await self._store_parts(name, payload)
+        refused = await self._store_parts(batch.name, batch.payload)
         backoff = Backoff()
         while refused:
+            signal, reasons = self._signal.name, [each.reason for each in refused]
             kept = b"".join(each.payload for each in refused)
             try:
-                items = await asyncio.to_thread(self._isolate.item_count, kept)
-                await self._dead_letters.keep(self._signal.name, name, kept, items, [each.reason for each in refused])
+                kept = await self._dead_letters.unknown(batch.name, batch.parts, kept)
+                if kept:
+                    items = await asyncio.to_thread(self._isolate.item_count, kept)
+                    await self._dead_letters.keep(signal, batch.name, kept, items, reasons, parts=batch.parts)
                 break
             except Unavailable as error:
                 self._failing("dead letters", str(error))

@@ -121,4 +121,5 @@ class JoinedReader:
             others = ",".join(batch.name for batch in batches[1:])
             name = f"{batches[0].name}+{len(batches) - 1}-{zlib.crc32(others.encode()):08x}"
             payload = b"".join(batch.payload for batch in batches)
-        return Batch(name, first, self._end, payload, sum(batch.records for batch in batches), oldest)
+        records = sum(batch.records for batch in batches)
+        return Batch(name, first, self._end, payload, records, oldest, tuple(batch.name for batch in batches))

@@ -50,7 +50,7 @@ class Batch:
     """Consecutive records. `payload` is each record's length as a varint, then the record, and so on.
 
     `name` never stands for other content; `first` and `end` are positions; `oldest` is when the first record was
-    written, wall clock, ns.
+    written, wall clock, ns. `parts` are the names of the batches of single logs that it is joined of, else its own.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Batch:
     payload: bytes
     records: int
     oldest: int
+    parts: tuple[str, ...]
 
 
 class Reader:
@@ -365,7 +366,7 @@ class Reader:
         self._newest = max(self._newest, run.newest)
         end = start + run.size
         name = f"{self._log_id}/{start}-{end}"
-        return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest)
+        return Batch(name, start, end, b"".join(run.bodies), run.records, run.oldest, (name,))
 
     def _save(self, acknowledged: int, batch_ends: tuple[int, ...]) -> None:
         floor = self._cursor.state.floor
