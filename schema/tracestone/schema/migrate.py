@@ -6,7 +6,8 @@ is several statements that must each be safe to run again; it is recorded only w
 A recorded migration whose file changed, or a store newer than this code, stops the run.
 
 The views that turn requests into spans are generated from the map of attributes (`mapping/`), and brought up to it
-whenever it is another than the one in force; what is inserted meanwhile goes through the old views or the new.
+whenever it is another than the one in force; what is inserted meanwhile goes through the old views or the new. At the
+end the public tables are commented (`contract.py`).
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracestone.schema import sqlfiles
+from tracestone.schema import contract, sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Failed, Pool, storage_errors
 from tracestone.schema.errors import StartRefused
@@ -107,6 +108,7 @@ async def _clickhouse(columnar: Columnar, mapping_dir: Path | None) -> list[Appl
         applied.append(_announce("clickhouse", migration))
     await PriceTable(columnar).load_shipped()
     await _follow_map(columnar, tables.read(mapping_dir))
+    await contract.comment(columnar)
     return applied
 
 
