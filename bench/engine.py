@@ -62,20 +62,25 @@ async def merged(columnar: Columnar) -> None:
         quiet = 0 if rows[0]["running"] else quiet + 1
 
 
+async def create(columnar: Columnar) -> None:
+    """An empty database with the newest schema."""
+    await columnar.command("DROP DATABASE tracestone SYNC")
+    await columnar.command("CREATE DATABASE tracestone")
+    for migration in sqlfiles.migrations("clickhouse"):
+        for statement in migration.statements():
+            await columnar.command(statement)
+    await PriceTable(columnar).load_shipped()
+    for statement in generate.views(tables.read(None), 1):
+        await columnar.command(statement)
+
+
 async def run(arguments: argparse.Namespace, folder: Path) -> None:
     """Inserts and prints."""
     paths, spans = files(folder, arguments.span_bytes, arguments.files, arguments.file_bytes)
     columnar = Columnar(f"chdb://{folder}/clickhouse", database="tracestone", clients=2)
     await columnar.open()
     for name, prepare in (("parsed", False), ("stored", True), ("stored and refreshed", True)):
-        await columnar.command("DROP DATABASE tracestone SYNC")
-        await columnar.command("CREATE DATABASE tracestone")
-        for migration in sqlfiles.migrations("clickhouse"):
-            for statement in migration.statements():
-                await columnar.command(statement)
-        await PriceTable(columnar).load_shipped()
-        for statement in generate.views(tables.read(None), 1):
-            await columnar.command(statement)
+        await create(columnar)
         if not prepare:
             await columnar.command("DROP VIEW spans_in_mv")
         store = SpanStore(columnar)

@@ -23,13 +23,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agents import SECOND, Agents
-from engine import cpu, merged
+from engine import cpu, create, merged
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
-from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.stores.pages import PageStore
 from tracestone.schema.stores.spans import SpanStore
@@ -231,11 +230,7 @@ async def reads(columnar: Columnar, agents: Agents, way: str) -> str:
 
 async def measure(columnar: Columnar, way: str, paths: list[Path], spans: int, agents: Agents) -> None:
     """One way of storing, from an empty database to its reads."""
-    await columnar.command("DROP DATABASE tracestone SYNC")
-    await columnar.command("CREATE DATABASE tracestone")
-    for migration in sqlfiles.migrations("clickhouse"):
-        for statement in migration.statements():
-            await columnar.command(statement)
+    await create(columnar)
     for statement in WAYS[way]:
         await columnar.command(statement)
     store = SpanStore(columnar)

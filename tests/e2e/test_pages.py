@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from support.site import EXPERIMENT, Site, pages_site
 from support.telemetry import MS, otlp_span
+from tracestone.collector.ui.trace_pages import PAGE_SPANS
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 
@@ -154,3 +155,53 @@ async def test_bars_are_drawn_where_the_spans_are(browser: Browser, site: Site) 
     whole, first, second = (box for box in boxes if box)
     assert whole["x"] < first["x"] + first["width"] < second["x"]
     assert abs(second["width"] / whole["width"] - 400 / 900) < 0.02
+
+
+async def test_a_long_timeline_brings_its_rows_while_one_scrolls(browser: Browser, site: Site) -> None:
+    count = 9 * PAGE_SPANS
+    await site.send(
+        *[
+            otlp_span(
+                500, n, 1 if n > 1 else 0, start_ns=site.start_ns + n * MS, name=f"row {n}", error="x" * (n == 4_000)
+            )
+            for n in range(1, count + 1)
+        ]
+    )
+    long = f"/experiments/{EXPERIMENT}/traces/{500:032x}"
+    at = await window(browser, site)
+    await at.open(long)
+    rows, box = at.page.locator(".timeline a"), at.page.locator(".spans")
+    # down to the end by the mouse's wheel, far rows leaving the page
+    seen: set[str] = set()
+    for _ in range(400):
+        seen.update(await rows.evaluate_all("rows => rows.map(row => row.querySelector('.label').textContent)"))
+        assert await rows.count() <= 7 * PAGE_SPANS
+        if len(seen) == count:
+            break
+        await box.evaluate("box => box.scrollBy(0, 4000)")
+        await at.page.wait_for_timeout(50)
+    assert len(seen) == count
+    # and back up: what is in sight stays where it is while rows come in above it
+    await box.evaluate("box => { box.scrollTop = 3000 }")
+    for _ in range(100):
+        if await rows.first.get_by_text("row 1", exact=True).count():
+            break
+        await box.evaluate("box => box.scrollBy(0, -4000)")
+        await at.page.wait_for_timeout(50)
+    await box.evaluate("box => { box.scrollTop = 0 }")
+    assert await rows.first.locator(".label").text_content() == "row 1" and await rows.first.is_visible()
+
+    # opened in the middle: the span is in sight, and the keyboard goes over the edge of what was loaded first
+    await at.open(f"{long}?span={2 * PAGE_SPANS:016x}")
+    chosen = at.page.locator(".timeline a[aria-current]")
+    frame, place = await box.bounding_box(), await chosen.bounding_box()
+    assert frame and place and frame["y"] <= place["y"] <= frame["y"] + frame["height"]
+    await at.page.get_by_text(f"row {2 * PAGE_SPANS + 1}", exact=True).wait_for()
+    await chosen.focus()
+    await at.page.keyboard.press("ArrowDown")
+    await at.page.locator("#span .label", has_text=f"row {2 * PAGE_SPANS + 1}").wait_for()
+    assert await chosen.count() == 1
+    await at.page.get_by_role("link", name="Next failed span").click()
+    await at.page.locator("#span .label", has_text="row 4000").wait_for()
+    assert await chosen.locator(".label").text_content() == "row 4000"
+    assert at.problems == []

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from tracestone.collector.mlflow_api import trace_wire, wire
 from tracestone.schema.errors import Invalid, TooLarge
+from tracestone.schema.stores import spans
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import Trace, TraceInfo
@@ -40,11 +41,11 @@ class Traces:
         """GET traces/get: one trace with its spans."""
         trace_id = wire.read_trace_id(wire.read_query(request).text("trace_id", required=True))
         await self._barrier()
-        trace = await self._spans.trace(trace_id)
-        if trace is None:
+        info = await self._spans.info(trace_id)
+        if info is None:
             raise wire.no_trace(trace_id)
-        _whole(trace)
-        assessments = await self._assessments.by_trace(trace.info.experiment_id, trace_id)
+        trace = await self._whole(info)
+        assessments = await self._assessments.by_trace(info.experiment_id, trace_id)
         return await _large(lambda: {"trace": trace_wire.trace_json(trace, assessments)})
 
     async def batch_get(self, request: Request) -> Response:
@@ -78,18 +79,18 @@ class Traces:
         """The traces with their spans. Raises TooLarge before one answer would fill the memory."""
         if sum(info.span_count for info in infos) > MAX_BATCH_SPANS:
             raise TooLarge(f"These traces have over {MAX_BATCH_SPANS} spans together; ask for fewer at a time")
-        found = [await self._spans.trace(info.trace_id, info.experiment_id) for info in infos]
-        return [_whole(trace) for trace in found if trace is not None]
+        return [await self._whole(info) for info in infos]
 
-
-def _whole(trace: Trace) -> Trace:
-    """The trace; raises TooLarge when not all of it was read, because the answer has no place to say so."""
-    if trace.cut:
-        raise TooLarge(
-            f"Trace {trace.info.trace_id} has {trace.info.span_count} spans, of which {len(trace.spans)} can be read"
-            " here; use SQL"
-        )
-    return trace
+    async def _whole(self, info: TraceInfo) -> Trace:
+        """The trace; raises TooLarge when not all of it can be read, because the answer has no place to say so."""
+        # Its row says it before thousands of payloads are read.
+        trace = await self._spans.read(info) if info.span_count <= spans.MAX_SPANS else None
+        if trace is None or trace.cut:
+            raise TooLarge(
+                f"Trace {info.trace_id} has {info.span_count} spans, of which {spans.MAX_SPANS} can be read here;"
+                " use SQL"
+            )
+        return trace
 
 
 def _experiments(texts: Sequence[str]) -> set[int]:

@@ -3,14 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from tracestone.collector.auth.caller import caller, visible
-from tracestone.collector.ui import detail, timeline
 from tracestone.collector.ui import format as fmt
-from tracestone.collector.ui.detail import SpanDetail
-from tracestone.collector.ui.timeline import Row
+from tracestone.collector.ui.layouts import Layouts
 from tracestone.schema import clock
 from tracestone.schema.assessments import Assessment, value_text
 from tracestone.schema.engines.columnar import Columnar
@@ -18,7 +16,6 @@ from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.prices import shipped
 from tracestone.schema.prices.price import Price
 from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.pages import (
     ExperimentSummary,
     PageStore,
@@ -32,7 +29,6 @@ from tracestone.schema.traces import TraceInfo
 
 PAGE_ROWS = 50
 SESSION_TURNS = 200
-MAX_SPANS = 2_000  # rows of one timeline
 MAX_CHIPS = 6
 MAX_PRICES = 200
 STATES = ("OK", "ERROR", "IN_PROGRESS")
@@ -47,6 +43,7 @@ class Deps:
     columnar: Columnar
     barrier: Callable[[], Awaitable[None]]
     otlp_grpc: str = "127.0.0.1:4317"  # shown where there is nothing to show yet
+    layouts: Layouts = field(default_factory=Layouts)
 
 
 @dataclass(frozen=True)
@@ -124,46 +121,20 @@ class SessionsPage:
 
 @dataclass(frozen=True)
 class SessionPage:
-    """`/experiments/{id}/session?id=`: the turns of one session in order; `cut` when there are more."""
+    """`/experiments/{id}/session?id=`: the turns of one session in order.
+
+    They are its last ones unless the address says otherwise. An empty link means that there is no such page.
+    """
 
     title: str
     crumbs: tuple[Crumb, ...]
     experiment_id: int
     session_id: str
+    summary: SessionSummary
     turns: tuple[TraceRow, ...]
-    cut: bool
-    now_ns: int
-
-
-@dataclass(frozen=True)
-class TracePage:
-    """`/experiments/{id}/traces/{trace_id}`: the timeline, and one span in detail.
-
-    `ticks` label the time axis, left to right; `span_scores` are by span id; `assessments_elsewhere` counts those that
-    the trace id has in other experiments; `selected` is None only while no span has arrived.
-    """
-
-    title: str
-    crumbs: tuple[Crumb, ...]
-    info: TraceInfo
-    rows: tuple[Row, ...]
-    spans_left_out: int
-    ticks: tuple[int, ...]
-    assessments: tuple[Assessment, ...]
-    assessments_elsewhere: int
-    span_scores: dict[str, tuple[Score, ...]]
-    selected: SpanDetail | None
-    now_ns: int
-
-
-@dataclass(frozen=True)
-class SpanPage:
-    """`/experiments/{id}/traces/{trace_id}/spans/{span_id}`: one span, whole; with `part=detail` its pane."""
-
-    title: str
-    crumbs: tuple[Crumb, ...]
-    info: TraceInfo
-    selected: SpanDetail
+    earlier_href: str
+    later_href: str
+    latest_href: str
     now_ns: int
 
 
@@ -256,7 +227,7 @@ async def sessions(deps: Deps, experiment_id: int, older: Place | None) -> Sessi
     last = shown[-1] if len(found) > PAGE_ROWS else None
     return SessionsPage(
         title="Sessions",
-        crumbs=await _crumbs(store, experiment_id, Crumb("Sessions", base)),
+        crumbs=await crumbs(store, experiment_id, Crumb("Sessions", base)),
         experiment_id=experiment_id,
         sessions=shown,
         first_href=base if older else "",
@@ -265,21 +236,33 @@ async def sessions(deps: Deps, experiment_id: int, older: Place | None) -> Sessi
     )
 
 
-async def session(deps: Deps, experiment_id: int, session_id: str) -> SessionPage:
-    """Raises NotFound and StorageDown."""
-    store = PageStore(deps.columnar)
-    found = await store.traces_older(experiment_id, SESSION_TURNS + 1, Place(), TraceFilter(session_id=session_id))
-    if not found:
+async def session(
+    deps: Deps, experiment_id: int, session_id: str, older: Place | None, newer: Place | None
+) -> SessionPage:
+    """The turns before `older`, or after `newer`, or the last ones. Raises NotFound and StorageDown."""
+    store, wanted = PageStore(deps.columnar), TraceFilter(session_id=session_id)
+    summary = await store.session(experiment_id, session_id)
+    if summary is None:
         raise NotFound("This session has no traces.")
+    if newer is not None:
+        found = await store.traces_newer(experiment_id, SESSION_TURNS + 1, newer, wanted)
+        shown, has_later, has_earlier = found[-SESSION_TURNS:], len(found) > SESSION_TURNS, True
+    else:
+        found = await store.traces_older(experiment_id, SESSION_TURNS + 1, older or Place(), wanted)
+        shown, has_later, has_earlier = found[:SESSION_TURNS], older is not None, len(found) > SESSION_TURNS
     sessions_crumb = Crumb("Sessions", f"/experiments/{experiment_id}/sessions")
     here = Crumb(fmt.one_line(session_id, 40), "")
+    base = f"/experiments/{experiment_id}/session?{urlencode({'id': session_id})}"
     return SessionPage(
         title=f"Session {session_id}",
-        crumbs=(*await _crumbs(store, experiment_id, sessions_crumb), here),
+        crumbs=(*await crumbs(store, experiment_id, sessions_crumb), here),
         experiment_id=experiment_id,
         session_id=session_id,
-        turns=(await _with_scores(deps, found[:SESSION_TURNS]))[::-1],
-        cut=len(found) > SESSION_TURNS,
+        summary=summary,
+        turns=(await _with_scores(deps, shown))[::-1],
+        earlier_href=f"{base}&before={_place(shown[-1])}" if shown and has_earlier else "",
+        later_href=f"{base}&after={_place(shown[0])}" if shown and has_later else "",
+        latest_href=base if older or newer else "",
         now_ns=clock.now_ns(),
     )
 
@@ -291,51 +274,6 @@ async def trace_info(deps: Deps, trace_id: str, experiment_id: int | None) -> Tr
     if info is None:
         raise NotFound(f"There is no trace {trace_id} here. It may have been sent elsewhere, or deleted.")
     return info
-
-
-async def trace(deps: Deps, experiment_id: int, trace_id: str, span_id: str) -> TracePage:
-    """The trace with one span open, the first root when `span_id` is "". Raises NotFound and StorageDown."""
-    info = await trace_info(deps, trace_id, experiment_id)
-    store = PageStore(deps.columnar)
-    outline, assessments, elsewhere = await asyncio.gather(
-        store.outline(info, MAX_SPANS),
-        deps.assessments.by_trace(*info.key),
-        deps.assessments.elsewhere(*info.key),
-    )
-    rows = timeline.rows(outline)
-    by_span = _by_span(assessments)
-    chosen = span_id or (rows[0].span.span_id if rows else "")
-    selected = await _describe(deps, info, chosen, by_span.get(chosen, []), whole=False) if chosen else None
-    length = timeline.axis(outline).length_ns
-    return TracePage(
-        title=info.root_name or trace_id,
-        crumbs=await _crumbs(store, experiment_id, Crumb(info.root_name or fmt.short_id(trace_id), "")),
-        info=info,
-        rows=rows,
-        spans_left_out=max(info.span_count - len(rows), 0),
-        ticks=tuple(length * quarter // 4 for quarter in range(5)),
-        assessments=tuple(by_span.get("", ())),
-        assessments_elsewhere=elsewhere,
-        span_scores={key: tuple(map(score, found)) for key, found in by_span.items() if key},
-        selected=selected,
-        now_ns=clock.now_ns(),
-    )
-
-
-async def span(deps: Deps, experiment_id: int, trace_id: str, span_id: str, *, whole: bool) -> SpanPage:
-    """One span, `whole` or as its pane shows it. Raises NotFound and StorageDown."""
-    info = await trace_info(deps, trace_id, experiment_id)
-    assessments = _by_span(await deps.assessments.by_trace(*info.key)).get(span_id, [])
-    selected = await _describe(deps, info, span_id, assessments, whole=whole)
-    trace_crumb = Crumb(info.root_name or fmt.short_id(trace_id), trace_href(info, span_id))
-    here = Crumb(selected.span.name or fmt.short_id(span_id), "")
-    return SpanPage(
-        title=selected.span.name or span_id,
-        crumbs=(*await _crumbs(PageStore(deps.columnar), experiment_id, trace_crumb), here),
-        info=info,
-        selected=selected,
-        now_ns=clock.now_ns(),
-    )
 
 
 def trace_href(info: TraceInfo, span_id: str = "") -> str:
@@ -364,20 +302,6 @@ def score(assessment: Assessment) -> Score:
     return Score(assessment.name, fmt.one_line(text, 24), tone, fmt.one_line(f"{by}: {assessment.rationale}", 300))
 
 
-async def _describe(
-    deps: Deps, info: TraceInfo, span_id: str, assessments: Sequence[Assessment], *, whole: bool
-) -> SpanDetail:
-    rows = (detail.WHOLE if whole else detail.PANE).rows
-    found, logs = await asyncio.gather(
-        deps.spans.span(info.experiment_id, info.trace_id, span_id),
-        LogStore(deps.columnar).of_span(info.trace_id, span_id, rows + 1, caller().experiments),
-    )
-    if found is None:
-        raise NotFound(f"The trace {info.trace_id} has no span {span_id}.")
-    # On a thread: messages of megabytes are parsed.
-    return await asyncio.to_thread(detail.describe, found, info.start_time_ns, assessments, logs, whole=whole)
-
-
 async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow, ...]:
     assessments = await deps.assessments.by_traces([info.key for info in infos])
     rows = []
@@ -388,7 +312,7 @@ async def _with_scores(deps: Deps, infos: Sequence[TraceInfo]) -> tuple[TraceRow
     return tuple(rows)
 
 
-def _by_span(assessments: Sequence[Assessment]) -> dict[str, list[Assessment]]:
+def by_span(assessments: Sequence[Assessment]) -> dict[str, list[Assessment]]:
     """Assessments by span id; those of the trace itself under ""."""
     found: dict[str, list[Assessment]] = defaultdict(list)
     for assessment in assessments:
@@ -396,7 +320,7 @@ def _by_span(assessments: Sequence[Assessment]) -> dict[str, list[Assessment]]:
     return found
 
 
-async def _crumbs(store: PageStore, experiment_id: int, here: Crumb) -> tuple[Crumb, ...]:
+async def crumbs(store: PageStore, experiment_id: int, here: Crumb) -> tuple[Crumb, ...]:
     name = await store.experiment_name(experiment_id)
     return Crumb(name or f"Experiment {experiment_id}", f"/experiments/{experiment_id}"), here
 

@@ -14,12 +14,12 @@ from starlette.types import Scope
 
 from tracestone.collector import freshness
 from tracestone.collector.auth.caller import check_visible
-from tracestone.collector.ui import pages
+from tracestone.collector.ui import pages, trace_pages
 from tracestone.collector.ui.headers import StrictHeaders
 from tracestone.collector.ui.pages import Deps, MessagePage
 from tracestone.collector.ui.render import STATIC, render
 from tracestone.schema.errors import Invalid, NotFound, Unavailable
-from tracestone.schema.stores.pages import TraceFilter
+from tracestone.schema.stores.pages import Place, TraceFilter
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +43,29 @@ def routes(deps: Deps) -> list[BaseRoute]:
 
     async def traces(request: Request) -> Response:
         wanted = TraceFilter(_state(request), _text(request, "name"), _text(request, "session"))
-        older, newer = _text(request, "before"), _text(request, "after")
         page = await pages.traces(
-            deps,
-            _experiment_id(request),
-            wanted,
-            pages.parse_place("before", older) if older else None,
-            pages.parse_place("after", newer) if newer else None,
+            deps, _experiment_id(request), wanted, _place(request, "before"), _place(request, "after")
         )
         return await _html("traces.html", page)
 
     async def sessions(request: Request) -> Response:
-        older = _text(request, "before")
-        place = pages.parse_place("before", older) if older else None
-        return await _html("sessions.html", await pages.sessions(deps, _experiment_id(request), place))
+        page = await pages.sessions(deps, _experiment_id(request), _place(request, "before"))
+        return await _html("sessions.html", page)
 
     async def session(request: Request) -> Response:
         session_id = request.query_params.get("id", "")
-        return await _html("session.html", await pages.session(deps, _experiment_id(request), session_id))
+        page = await pages.session(
+            deps, _experiment_id(request), session_id, _place(request, "before"), _place(request, "after")
+        )
+        return await _html("session.html", page)
 
     async def trace(request: Request) -> Response:
-        span_id = request.query_params.get("span", "")
-        page = await pages.trace(
-            deps, _experiment_id(request), _trace_id(request), _span_id(span_id) if span_id else ""
-        )
-        return await _html("trace.html", page)
+        experiment_id, trace_id, span_id = _experiment_id(request), _trace_id(request), _text(request, "span")
+        span_id = _span_id(span_id) if span_id else ""
+        if request.query_params.get("part") == "rows":
+            found = await trace_pages.rows(deps, experiment_id, trace_id, span_id, _row(request) or 0)
+            return await _html("_rows.html", found)
+        return await _html("trace.html", await trace_pages.trace(deps, experiment_id, trace_id, span_id, _row(request)))
 
     async def trace_anywhere(request: Request) -> Response:
         info = await pages.trace_info(deps, _trace_id(request), None)
@@ -75,7 +73,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
 
     async def span(request: Request) -> Response:
         pane = request.query_params.get("part") == "detail"
-        page = await pages.span(
+        page = await trace_pages.span(
             deps,
             _experiment_id(request),
             _trace_id(request),
@@ -178,6 +176,20 @@ def _span_id(text: str) -> str:
     if _SPAN_ID.fullmatch(text) is None:
         raise NotFound("The id of a span has 16 hexadecimal digits.")
     return text.lower()
+
+
+def _place(request: Request, name: str) -> Place | None:
+    text = _text(request, name)
+    return pages.parse_place(name, text) if text else None
+
+
+def _row(request: Request) -> int | None:
+    text = _text(request, "from")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise Invalid("from", "is the number of a row, counted from 0")
+    return int(text)
 
 
 def _state(request: Request) -> str:

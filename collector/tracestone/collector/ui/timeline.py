@@ -1,10 +1,11 @@
 """A trace's spans as rows of a timeline: parents before children, each with its place on the time axis."""
 
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracestone.schema.stores.pages import SpanOutline
+from tracestone.schema.stores.pages import Skeleton, SpanOutline
 
 WIDTH = 1000  # the time axis in units of the drawing
 MIN_BAR = 4
@@ -26,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Axis:
-    """The time a timeline covers, in nanoseconds since the epoch."""
+    """The time a timeline covers, from the first start to the last end, in nanoseconds since the epoch."""
 
     start_ns: int
     end_ns: int
@@ -44,39 +45,86 @@ class Axis:
         return min(max(x, 0), WIDTH - width), width
 
 
-def axis(spans: Sequence[SpanOutline]) -> Axis:
-    """From the first start to the last end."""
-    if not spans:
-        return Axis(0, 0)
-    return Axis(min(span.start_time_ns for span in spans), max(span.end_time_ns for span in spans))
+@dataclass(frozen=True)
+class Layout:
+    """A trace's spans in the order of its timeline: depth first, siblings by start. Lists lie side by side."""
+
+    span_ids: "array[int]"
+    depths: "array[int]"
+    children: "array[int]"
+    failed: "array[int]"
+
+    def __len__(self) -> int:
+        return len(self.span_ids)
+
+    def find(self, span_id: str) -> int | None:
+        """In which row a span is."""
+        try:
+            return self.span_ids.index(int(span_id, 16))
+        except ValueError:
+            return None
+
+    def next_failed(self, row: int) -> str:
+        """The id of the first span after a row that failed, from the top again after the last; "" when none did."""
+        for first in (row + 1, 0):
+            try:
+                return _hex(self.span_ids[self.failed.index(1, first)])
+            except ValueError:
+                continue
+        return ""
+
+    def ids(self, first: int, end: int) -> list[str]:
+        """The ids of some rows."""
+        return [_hex(number) for number in self.span_ids[first:end]]
 
 
-def rows(spans: Sequence[SpanOutline]) -> tuple[Row, ...]:
-    """Every span exactly once, depth first, siblings by start.
+def layout(skeleton: Skeleton) -> Layout:
+    """Every span exactly once.
 
-    A span whose parent is absent is a root. Spans that name each other as parents (only a broken sender does)
-    hang on the first of them.
+    A span whose parent is absent is a root. Spans that name each other as parents (only a broken sender does) hang on
+    the first of them.
     """
-    ordered = sorted(spans, key=lambda span: (span.start_time_ns, span.span_id))
-    known = {span.span_id for span in ordered}
-    children: dict[str, list[SpanOutline]] = defaultdict(list)
-    for span in ordered:
-        if span.parent_span_id in known:
-            children[span.parent_span_id].append(span)
-    roots = [span for span in ordered if span.parent_span_id not in known]
-    whole = axis(ordered)
-    placed: set[str] = set()
-    found: list[Row] = []
-    for root in (*roots, *ordered):
+    places: dict[int, int] = {}
+    for place, span_id in enumerate(skeleton.span_ids):
+        places.setdefault(span_id, place)
+    children: dict[int, list[int]] = defaultdict(list)
+    roots = []
+    for place in places.values():
+        parent = places.get(skeleton.parent_ids[place])
+        if parent is None:
+            roots.append(place)
+        else:
+            children[parent].append(place)
+    found = Layout(array("Q"), array("I"), array("I"), array("B"))
+    placed: set[int] = set()
+    for root in (*roots, *places.values()):
         stack = [(root, 0)]
         while stack:
-            span, depth = stack.pop()
-            if span.span_id in placed:
+            place, depth = stack.pop()
+            if place in placed:
                 continue
-            placed.add(span.span_id)
-            below = children[span.span_id]
-            x, width = whole.place(span.start_time_ns, span.end_time_ns)
-            offset = span.start_time_ns - whole.start_ns
-            found.append(Row(span, depth, min(depth, MAX_INDENT), len(below), offset, x, width))
+            placed.add(place)
+            below = children.get(place, ())
+            found.span_ids.append(skeleton.span_ids[place])
+            found.depths.append(depth)
+            found.children.append(len(below))
+            found.failed.append(skeleton.failed[place])
             stack.extend((child, depth + 1) for child in reversed(below))
+    return found
+
+
+def rows(laid_out: Layout, first: int, end: int, spans: Sequence[SpanOutline], axis: Axis) -> tuple[Row, ...]:
+    """The rows from `first` to before `end`, of those spans that are given."""
+    by_id = {span.span_id: span for span in spans}
+    found = []
+    for row, span_id in enumerate(laid_out.ids(first, end), first):
+        if (span := by_id.get(span_id)) is not None:
+            depth = laid_out.depths[row]
+            x, width = axis.place(span.start_time_ns, span.end_time_ns)
+            offset = span.start_time_ns - axis.start_ns
+            found.append(Row(span, depth, min(depth, MAX_INDENT), laid_out.children[row], offset, x, width))
     return tuple(found)
+
+
+def _hex(number: int) -> str:
+    return f"{number:016x}"

@@ -3,6 +3,7 @@
 Lists are read in pages by key: a place in a list is the (time, id) of a row, and a page is what follows it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,18 @@ class SpanOutline:
 
 
 @dataclass(frozen=True)
+class Skeleton:
+    """How the spans of a trace hang together.
+
+    Lists side by side, in order of start: ids as numbers, those of the parents (0 is none), and whether each failed.
+    """
+
+    span_ids: Sequence[int]
+    parent_ids: Sequence[int]
+    failed: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Place:
     """A place in a list: the time and the id of a row."""
 
@@ -119,15 +132,22 @@ class PageStore:
             last_seen_ns=place.time_ns,
             session_id=place.id,
         )
-        return tuple(SessionSummary(**{**row, "user_ids": tuple(row["user_ids"])}) for row in rows)
+        return tuple(map(_session, rows))
 
-    async def outline(self, info: TraceInfo, limit: int) -> tuple[SpanOutline, ...]:
-        """The first `limit` spans of a trace, by start."""
+    async def session(self, experiment_id: int, session_id: str) -> SessionSummary | None:
+        """One session; None when it has no traces."""
+        rows = await self._rows("session", experiment_id=experiment_id, session_id=session_id)
+        return _session(rows[0]) if rows else None
+
+    async def skeleton(self, info: TraceInfo, limit: int) -> Skeleton:
+        """The first `limit` spans of a trace, by start. About 24 bytes a span are read."""
+        rows = await self._rows("skeleton", experiment_id=info.experiment_id, trace_id=info.trace_id, limit=limit)
+        return Skeleton(**rows[0])
+
+    async def outline(self, info: TraceInfo, span_ids: Sequence[str]) -> tuple[SpanOutline, ...]:
+        """Some spans of a trace, in no order; unknown ids are absent."""
         rows = await self._rows(
-            "outline",
-            experiment_id=info.experiment_id,
-            trace_id=info.trace_id,
-            limit=limit,
+            "outline", experiment_id=info.experiment_id, trace_id=info.trace_id, span_ids=list(span_ids)
         )
         return tuple(SpanOutline(**row) for row in rows)
 
@@ -157,3 +177,7 @@ class PageStore:
 
 def _trace(row: Row) -> TraceInfo:
     return TraceInfo(**{**row, "models": tuple(row["models"]), "tags": dict(row["tags"])})
+
+
+def _session(row: Row) -> SessionSummary:
+    return SessionSummary(**{**row, "user_ids": tuple(row["user_ids"])})

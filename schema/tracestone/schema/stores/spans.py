@@ -63,13 +63,13 @@ class SpanStore:
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
         """A trace with its first `MAX_SPANS` spans; without an experiment, the first that has it. None when unknown."""
-        trace_id = trace_id.lower()
-        for experiment in await self._experiments(trace_id, experiment_id):
-            infos = await self.infos(experiment, [trace_id])
-            if trace_id in infos:
-                rows = await self._columnar.query(_QUERIES["spans_of_traces"], _wanted(experiment, [trace_id]))
-                return _trace(infos[trace_id], rows)
-        return None
+        info = await self.info(trace_id, experiment_id)
+        return None if info is None else await self.read(info)
+
+    async def read(self, info: TraceInfo) -> Trace:
+        """The trace of a row, with its first `MAX_SPANS` spans."""
+        wanted = _wanted(info.experiment_id, [info.trace_id])
+        return _trace(info, await self._columnar.query(_QUERIES["spans_of_traces"], wanted))
 
     async def traces(self, experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
         """Some traces with the first `MAX_SPANS` spans of each, by id; unknown ids are absent.

@@ -82,19 +82,47 @@ WHERE experiment_id = {experiment_id:UInt32}
 ORDER BY last_seen DESC, session_id DESC
 LIMIT {limit:UInt32}
 
+-- name: session
+-- One session of an experiment; no row when there is none.
+SELECT
+    session_id, user_ids, trace_count, error_count, total_tokens, cost_total,
+    toUnixTimestamp64Nano(first_seen) AS first_seen_ns,
+    toUnixTimestamp64Nano(last_seen) AS last_seen_ns
+FROM sessions
+WHERE experiment_id = {experiment_id:UInt32} AND session_id = {session_id:String}
+
+-- name: skeleton
+-- How the spans of a trace hang together, the first of them by start: a span's place in the arrays is its place in that
+-- order. Ids are numbers, 0 is no parent.
+SELECT groupArray(id) AS span_ids, groupArray(parent_id) AS parent_ids, groupArray(failed) AS failed
+FROM (
+    SELECT
+        reinterpretAsUInt64(reverse(unhex(span_id))) AS id,
+        reinterpretAsUInt64(reverse(unhex(parent_span_id))) AS parent_id,
+        toUInt8(status_code = 'ERROR') AS failed
+    -- not the view `spans`: planning it costs more than reading the skeleton
+    FROM span_rows FINAL
+    -- all conditions are on the key, which the versions of a span share
+    PREWHERE experiment_id = {experiment_id:UInt32}
+      AND trace_id = {trace_id:String}
+      AND intDiv(toInt64(start_time), 5) IN (
+          SELECT slice FROM trace_slices
+          WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
+    ORDER BY start_time, span_id
+    LIMIT {limit:UInt32}
+)
+
 -- name: outline
--- The spans of a trace without their long texts, the first of them by start.
+-- Some spans of a trace without their long texts.
 SELECT
     span_id, parent_span_id, name, span_type, service_name,
     toUnixTimestamp64Nano(start_time) AS start_time_ns,
     toUnixTimestamp64Nano(end_time) AS end_time_ns,
     duration_ns, in_progress, toString(status_code) AS status_code, error_type, total_tokens, cost_total
--- not the view `spans`: planning it costs more than reading the outline
 FROM span_rows FINAL
-WHERE experiment_id = {experiment_id:UInt32}
+PREWHERE experiment_id = {experiment_id:UInt32}
   AND trace_id = {trace_id:String}
   AND intDiv(toInt64(start_time), 5) IN (
       SELECT slice FROM trace_slices
       WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
-ORDER BY start_time, span_id
-LIMIT {limit:UInt32}
+  AND span_id IN {span_ids:Array(String)}
