@@ -148,6 +148,18 @@ async def test_a_second_time_nothing_changes(stores: Stores) -> None:
     assert (await _reprice(stores)).spans_changed == 0
 
 
+async def test_a_row_names_its_price_the_same_at_once_and_later(stores: Stores) -> None:
+    await _call(stores, 1)
+    await _call(stores, 2, **{"gen_ai.usage.cost": 0.125, "llm.cost.total": 0.125})
+    await _price(stores, "m", 0.5)
+    await _reprice(stores)
+    await _call(stores, 3)
+    rows = await stores[1].query("SELECT toUInt8(trace_id) AS trace, price_id FROM span_rows FINAL ORDER BY trace")
+    later, reported, at_once = (row["price_id"] for row in rows)
+    assert later == at_once != 0
+    assert reported == 0
+
+
 async def test_a_price_that_is_gone_leaves_its_cost_unknown(stores: Stores) -> None:
     await _call(stores, 1)
     await _price(stores, "m", 0.5)

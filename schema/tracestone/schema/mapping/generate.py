@@ -31,12 +31,6 @@ _FIRST_CONTENT = 128
 _FIRST_EVIDENCE = 160
 # In nanoseconds still an Int64.
 _MOST_SECONDS = "9e9"
-_USAGE = cost.Usage(
-    **{
-        f"{kind}_tokens": f"usage_details['{kind}']"
-        for kind in ("input_audio", "input_image", "output_audio", "output_image")
-    }
-)
 _NUMBER_FORMS = ("integer", "number", "seconds", "milliseconds")
 
 
@@ -45,13 +39,29 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     values = {
         **_Stored(tables).values(),
         **_Read(tables).values(),
-        "cost": cost.expression(_USAGE),
+        **_priced(),
         "map_version": str(map_version),
     }
     return tuple(
         Template(_data(f"{name}.sql.tmpl")).substitute(values).strip().rstrip(";")
         for name in ("spans_in", "span_rows", "spans_read")
     )
+
+
+def _priced() -> dict[str, str]:
+    """The parts of a price, each from the names of the steps before."""
+    values = {**vars(cost.STORED), "day": "start_day", "space": "price_space"}
+    parts = {"price_space": cost.part("space", values)}
+    for model in ("request", "response"):
+        names = {name: f"{model}_{name}" for name in ("name_1", "name_2")}
+        parts[f"{model}_name_1"] = cost.part("name_1", {"model": f"{model}_model"})
+        parts[f"{model}_name_2"] = cost.part("name_2", names)
+        names["name_3"] = cost.part("name_3", names)
+        parts[f"{model}_series"] = cost.part("series", {**values, **names})
+        parts[f"{model}_price"] = cost.part("price", {**values, "series": f"{model}_series"})
+    prices = {name: name for name in ("request_price", "response_price")}
+    parts["chosen_price"] = values["price_id"] = cost.part("chosen", prices)
+    return {**parts, **{f"priced_{side}": cost.part(f"{side}_cost", values) for side in ("input", "output")}}
 
 
 class _Stored:
@@ -178,12 +188,13 @@ class _Stored:
 
     def _guarded(self) -> str:
         """The slots of a span, without those of conventions whose telling attribute it lacks."""
-        conditions = [
-            f"slot % {_CONVENTIONS} = {self.conventions[name]} AND NOT has(key_slots, {self.slots[needs]})"
-            for name, needs in ((convention.name, convention.needs) for convention in self.tables.conventions)
-            if needs
-        ]
-        return f"arrayMap(slot -> if({' OR '.join(conditions)}, 0, slot), key_slots)" if conditions else "key_slots"
+        cases = "".join(
+            f"slot % {_CONVENTIONS} = {self.conventions[convention.name]},"
+            f" if(has(key_slots, {self.slots[convention.needs]}), slot, 0), "
+            for convention in self.tables.conventions
+            if convention.needs
+        )
+        return f"arrayMap(slot -> multiIf({cases}slot), key_slots)" if cases else "key_slots"
 
     def _scope_convention(self) -> str:
         exact: dict[str, int] = {}

@@ -1,8 +1,16 @@
-"""The SQL expression that prices one span, for whoever computes span rows: the view that inserts, and what corrects.
+"""The SQL that prices one span, for whoever computes span rows: the view that inserts, and what corrects.
+
+How prices are found is in migrations/0020_model_prices.sql. It takes six parts, each of which uses the one before: the
+space of names of a provider, the three names of a model, the series of prices that they stand for, the price of a day,
+the price chosen from the request's model and the response's, and the cost of input and of output by it. Whoever has
+steps of its own takes the parts and names what stands between them, which ClickHouse plans much faster; others take the
+whole in one expression. Names of models are small dictionaries (LowCardinality) while they are worked on, which is then
+done once for each, not for each span.
 
 Nothing here runs SQL.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
@@ -12,8 +20,9 @@ from string import Template
 class Usage:
     """SQL expressions of one span's usage. Counts are nullable, or plain where said.
 
-    `input_tokens` holds what was read from the cache and written to it, audio and images; `output_tokens` holds
-    reasoning, audio and images. `day` is the Date in UTC whose prices count.
+    Counts that include others do so here as they do in the columns: `input_tokens` holds what was read from the cache
+    and written to it, audio and images; `output_tokens` holds reasoning, audio and images. `day` is the Date in UTC
+    whose prices count.
     """
 
     experiment_id: str = "experiment_id"
@@ -49,20 +58,21 @@ def expression(usage: Usage) -> str:
     cost_source is 'computed'; 'unknown' where no price is known, and the costs NULL; '' without usage.
     """
     values = dict(vars(usage))
-    space = Template(_data("space.sql.tmpl")).substitute(provider=usage.provider).strip()
+    space = part("space", values)
     for price, model in (("response_price", usage.response_model), ("request_price", usage.request_model)):
-        names = dict(zip(("name_1", "name_2", "name_3"), model_names(model), strict=True))
-        values[price] = Template(_data("found.sql.tmpl")).substitute(values, space=space, **names).strip()
-    return Template(_data("cost.sql.tmpl")).substitute(values).strip()
+        names = {"name_1": part("name_1", {"model": model})}
+        names["name_2"] = part("name_2", names)
+        names["name_3"] = part("name_3", names)
+        # what a lambda over one value names is planned once
+        found = part("price", {**values, "series": "series"})
+        values[price] = f"arrayMap(series -> {found}, [{part('series', {**names, 'space': space})}])[1]"
+    costs = {name: part(name, {**values, "price_id": "price_id"}) for name in ("input_cost", "output_cost")}
+    chosen = part("chosen", {"response_price": "response", "request_price": "request"})
+    return part("cost", {**values, **costs, "chosen": chosen})
 
 
-def model_names(model: str) -> tuple[str, str, str]:
-    """Expressions of the three names that a model is looked up by, best first."""
-    first = f"lower(toLowCardinality({model}))"
-    second = Template(_data("name_2.sql.tmpl")).substitute(name_1=first).strip()
-    return first, second, Template(_data("name_3.sql.tmpl")).substitute(name_2=second).strip()
-
-
-def _data(name: str) -> str:
-    text = (files(__package__) / name).read_text(encoding="utf-8")
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+def part(name: str, values: Mapping[str, str]) -> str:
+    """One part, of the SQL expressions that it is made of."""
+    text = (files(__package__) / f"{name}.sql.tmpl").read_text(encoding="utf-8")
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return Template("\n".join(lines)).substitute(values).strip()

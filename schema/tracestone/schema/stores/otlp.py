@@ -27,6 +27,8 @@ class OtlpTable:
             "optimize_on_insert": 0,
             # The views are planned for every insert, and there is nothing in them that optimising the plan would find.
             "query_plan_enable_optimizations": 0,
+            # Looking for conditions that follow from others took a third of all planning: it hashes whole subqueries.
+            "optimize_and_compare_chain": 0,
             # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
             "short_circuit_function_evaluation": "disable",
             # Old telemetry sent at once may span many weeks; how many partitions that can be is bounded by their key.
