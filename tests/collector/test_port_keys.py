@@ -34,7 +34,7 @@ from tracestone.schema.stores.keys import KeyStore
 
 START = 1_790_000_000_000_000_000
 KEYS = "/api/v1/keys"
-CHANGED_BY_ADMINS = ("/api/v1/prices", "/api/v1/reprice", "/api/v1/rewrites")
+CHANGED_BY_ADMINS = ("/api/v1/prices", "/api/v1/reprice", "/api/v1/renormalise", "/api/v1/rewrites")
 # One trace of each team, and one that both have.
 RED, BLUE, SHARED = 1, 2, 3
 

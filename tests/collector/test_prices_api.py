@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from support.api_keys import bearer
@@ -74,6 +75,7 @@ async def test_what_is_wrong_is_told_with_its_field(api: httpx.AsyncClient) -> N
         ("POST", "/reprice", {"since": "2026-01-01"}, "since"),
         ("POST", "/reprice", {"from": "then"}, "--from"),
         ("POST", "/reprice", {"model": ["m"]}, "model"),
+        ("POST", "/renormalise", {"model": "m"}, "model"),
     ):
         answer = await api.request(method, path, json=body)
         assert (answer.status_code, answer.json().get("field")) == (422, field), (path, body, answer.text)
@@ -81,9 +83,10 @@ async def test_what_is_wrong_is_told_with_its_field(api: httpx.AsyncClient) -> N
     assert (await api.delete("/rewrites/x")).status_code == 404
 
 
-async def test_a_reprice_is_asked_for_and_watched(api: httpx.AsyncClient) -> None:
-    asked = await api.post("/reprice", json={"model": "gpt-4o"})
-    assert asked.status_code == 202
+@pytest.mark.parametrize(("kind", "what"), [("reprice", {"model": "gpt-4o"}), ("renormalise", {"to": "2026-01-01"})])
+async def test_a_rewrite_is_asked_for_and_watched(api: httpx.AsyncClient, kind: str, what: dict[str, str]) -> None:
+    asked = await api.post(f"/{kind}", json=what)
+    assert (asked.status_code, asked.json()["kind"]) == (202, kind)
     while (latest := (await api.get("/rewrites")).json()["rewrites"])[0]["state"] != "done":
         assert latest[0]["id"] == asked.json()["id"]
     assert (await api.get("/prices/unknown")).json() == {"models": []}
@@ -104,8 +107,9 @@ async def test_only_admins_change_prices(url: str, pool: Pool) -> None:
         for scope, expected in (("read", 403), ("write", 403), ("admin", 200)):
             answer = await api.post("/prices", json={"prices": prices}, headers=bearer(keys[scope]))
             assert answer.status_code == expected, scope
-        asked = await api.post("/reprice", json={}, headers=bearer(keys["write"]))
-        assert asked.status_code == 403
+        for path in ("/reprice", "/renormalise"):
+            asked = await api.post(path, json={}, headers=bearer(keys["write"]))
+            assert asked.status_code == 403
         seen = await api.get("/prices?model=secret-model", headers=bearer(keys["read"]))
         assert seen.json()["total"] == 1
         hidden = await api.get("/prices?model=secret-model", headers=bearer(bound))

@@ -70,3 +70,18 @@ class PickyColumnar(Columnar):
         if code is not None:
             self.refusals += 1
             raise StatementFailed(f"Code: {code}. DB::Exception: refused by the test.", code)
+
+
+class BreakingColumnar(PickyColumnar):
+    """The real engine, except that its connection is lost at a statement, after it worked for some."""
+
+    statement = "never"
+    left = 0
+
+    async def command(self, sql: str, parameters: Any = None, settings: Any = None) -> None:
+        """Runs it, or raises StorageDown."""
+        if self.statement in sql:
+            if not self.left:
+                raise StorageDown("ClickHouse does not answer")
+            self.left -= 1
+        await super().command(sql, parameters, settings)

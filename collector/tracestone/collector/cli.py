@@ -16,7 +16,8 @@ from tracestone.collector.command_line import is_list, run, settings_from, setti
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
-from tracestone.collector.prices_commands import prices, reprice
+from tracestone.collector.prices_commands import prices
+from tracestone.collector.rewrite_commands import renormalise, reprice
 from tracestone.schema.settings import Settings, shown
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
 
 main.add_command(prices)
 main.add_command(reprice)
+main.add_command(renormalise)
 
 
 @main.group()

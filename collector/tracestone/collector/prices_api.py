@@ -5,6 +5,7 @@
     DELETE /api/v1/prices?model=NAME&provider=NAME&from=DAY&experiment=NAME          takes one back that was set
     GET    /api/v1/prices/unknown      models that spans used and no price is known for
     POST   /api/v1/reprice             {experiment, from, to, model}: computes the costs of stored spans anew -> 202
+    POST   /api/v1/renormalise         {experiment, from, to}: fills the columns of stored spans anew -> 202
     GET    /api/v1/rewrites            the latest 50 of those, and how far they are
     DELETE /api/v1/rewrites/{id}       ends one; what it did stays
 
@@ -37,7 +38,7 @@ Handler = Callable[["Deps", Request], Awaitable[Response]]
 _PAGE = 500
 _MOST_AT_ONCE = 1000
 _LATEST = 50
-_REPRICE_FIELDS = {"experiment", "from", "to", "model"}
+_REWRITE_FIELDS = {"renormalise": {"experiment", "from", "to"}, "reprice": {"experiment", "from", "to", "model"}}
 _REMOVE_FIELDS = ("model", "provider", "from", "experiment")
 
 
@@ -58,6 +59,7 @@ def routes(deps: Deps) -> list[Route]:
         ("DELETE", "/api/v1/prices", _remove),
         ("GET", "/api/v1/prices/unknown", _unknown),
         ("POST", "/api/v1/reprice", _reprice),
+        ("POST", "/api/v1/renormalise", _renormalise),
         ("GET", "/api/v1/rewrites", _rewrites),
         ("DELETE", "/api/v1/rewrites/{rewrite_id}", _cancel),
     ]
@@ -105,10 +107,19 @@ async def _unknown(deps: Deps, request: Request) -> Response:
 
 
 async def _reprice(deps: Deps, request: Request) -> Response:
+    return await _rewrite("reprice", deps, request)
+
+
+async def _renormalise(deps: Deps, request: Request) -> Response:
+    return await _rewrite("renormalise", deps, request)
+
+
+async def _rewrite(kind: str, deps: Deps, request: Request) -> Response:
     fields = await problems.body(request)
+    known = _REWRITE_FIELDS[kind]
     for name, value in fields.items():
-        if name not in _REPRICE_FIELDS:
-            raise Invalid(name[:100], f"is not known here; known are {', '.join(sorted(_REPRICE_FIELDS))}")
+        if name not in known:
+            raise Invalid(name[:100], f"is not known here; known are {', '.join(sorted(known))}")
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
             raise Invalid(name, "must be a text")
     texts = {name: "" if value is None else str(value) for name, value in fields.items()}
@@ -119,7 +130,7 @@ async def _reprice(deps: Deps, request: Request) -> Response:
         until=texts.get("to") or None,
         model=texts.get("model", ""),
     )
-    return JSONResponse(_rewrite_json(await deps.rewrites.add("reprice", chosen)), 202)
+    return JSONResponse(_rewrite_json(await deps.rewrites.add(kind, chosen)), 202)
 
 
 async def _rewrites(deps: Deps, request: Request) -> Response:

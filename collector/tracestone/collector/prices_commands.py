@@ -1,4 +1,4 @@
-"""The commands `tracestone prices` and `tracestone reprice`: their arguments."""
+"""The commands `tracestone prices`: their arguments."""
 
 import sys
 from collections.abc import Callable
@@ -128,34 +128,3 @@ def unknown_models(config_file: Path | None, fmt: str, **flags: Any) -> None:
     from tracestone.collector import prices_cli
 
     sys.exit(prices_cli.unknown(settings_from(flags, config_file), fmt))
-
-
-@click.command()
-@settings_options
-@click.option("--from", "since", help="Only spans that began at this day or time (ISO 8601, UTC) or later.")
-@click.option("--to", "until", help="Only spans that began before.")
-@click.option("--experiment", default="", help="Only those of this experiment, by id or name.")
-@click.option("--model", default="", help="Only those of this model, as spans name it.")
-@click.option("--detach", is_flag=True, help="Leave it to the Tracestone that runs, and do not wait.")
-@click.option("--cancel", is_flag=True, help="Stop the one that is at work; what it did stays.")
-def reprice(
-    config_file: Path | None,
-    since: str | None,
-    until: str | None,
-    experiment: str,
-    model: str,
-    detach: bool,
-    cancel: bool,
-    **flags: Any,
-) -> None:
-    """Compute the costs of stored spans anew, by the prices of now.
-
-    Costs that senders reported stay as they are. It may be interrupted: the same command goes on where it was.
-    """
-    from tracestone.collector.rewrite import commands
-
-    settings = settings_from(flags, config_file)
-    if cancel:
-        run(commands.cancel(settings, "reprice"))
-    else:
-        run(commands.reprice(settings, experiment, since, until, model, detach=detach))

@@ -8,7 +8,7 @@ import pytest_asyncio
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.engines import fresh_stores
-from support.faulty_columnar import PickyColumnar
+from support.faulty_columnar import BreakingColumnar, PickyColumnar
 from support.telemetry import export_request, otlp_span, store
 from tracestone.collector.rewrite.kinds import KINDS, parameters
 from tracestone.collector.rewrite.runner import Runner
@@ -265,21 +265,6 @@ async def test_it_goes_on_where_it_broke_off(stores: Stores, chdb_url: str, refu
     assert (done.rewrite_id, done.state, done.spans_done, done.spans_total) == (asked.rewrite_id, "done", 30, 30)
     assert await _trace_costs(stores) == {f"{trace:x}": 5.0 for trace in range(1, 31)}
     assert set((await _costs(stores)).values()) == {(5.0, "computed")}
-
-
-class BreakingColumnar(PickyColumnar):
-    """The real engine, except that its connection is lost at a statement, after it worked for some."""
-
-    statement = "never"
-    left = 0
-
-    async def command(self, sql: str, parameters: Any = None, settings: Any = None) -> None:
-        """Runs it, or raises StorageDown."""
-        if self.statement in sql:
-            if not self.left:
-                raise StorageDown("ClickHouse does not answer")
-            self.left -= 1
-        await super().command(sql, parameters, settings)
 
 
 async def test_a_cancelled_one_stops(stores: Stores) -> None:

@@ -1,4 +1,4 @@
-"""`tracestone reprice`: asks for a rewrite, and waits for it or does it.
+"""`tracestone reprice` and `renormalise`: ask for a rewrite, and wait for it or do it.
 
 A Tracestone that runs on the data folder does the work, for only one process can have the embedded ClickHouse open; it
 is asked through Postgres. Where none runs on this folder, the command does the work itself.
@@ -26,18 +26,25 @@ _LOOK_SECONDS = 0.5
 _TELL_SECONDS = 5.0
 
 
-async def reprice(
-    settings: Settings, experiment: str, since: str | None, until: str | None, model: str, *, detach: bool
+async def rewrite(
+    settings: Settings,
+    kind: str,
+    experiment: str,
+    since: str | None,
+    until: str | None,
+    model: str = "",
+    *,
+    detach: bool,
 ) -> None:
-    """Asks for it and tells how far it is. Raises Invalid, NotFound, Rejected when it failed."""
+    """Asks for one and tells how far it is. Raises Invalid, NotFound, Rejected when it failed."""
     if command_stores.in_use(settings):
         async with command_stores.postgres(settings) as pool:
-            asked = await _ask(settings, pool, experiment, since, until, model)
+            asked = await _ask(settings, pool, kind, experiment, since, until, model)
             await _told(RewriteStore(pool), asked, detach=detach)
         return
     async with allinone.stores(settings) as (pool, columnar):
-        await migrate(pool, columnar)
-        asked = await _ask(settings, pool, experiment, since, until, model)
+        await migrate(pool, columnar, settings.mapping_dir)
+        asked = await _ask(settings, pool, kind, experiment, since, until, model)
         runner = Runner(pool, columnar, KINDS)
         await runner.start()
         try:
@@ -71,12 +78,12 @@ def progress(rewrite: Rewrite) -> str:
 
 
 async def _ask(
-    settings: Settings, pool: Pool, experiment: str, since: str | None, until: str | None, model: str
+    settings: Settings, pool: Pool, kind: str, experiment: str, since: str | None, until: str | None, model: str
 ) -> Rewrite:
     pricing = Pricing(PriceStore(pool), ExperimentStore(pool, settings.max_experiments))
     scope, experiment_id = await pricing.scope(experiment)
     chosen = experiment_id if scope == "experiment" else None
-    return await RewriteStore(pool).add("reprice", parameters(experiment=chosen, since=since, until=until, model=model))
+    return await RewriteStore(pool).add(kind, parameters(experiment=chosen, since=since, until=until, model=model))
 
 
 async def _told(store: RewriteStore, asked: Rewrite, *, detach: bool) -> None:

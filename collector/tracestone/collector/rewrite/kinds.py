@@ -14,17 +14,21 @@ _SLICE_SECONDS = 5
 # ClickHouse keeps nanoseconds from 1900 to 2262.
 _FIRST_NS, _LAST_NS = -(2**60), 2**63 - 1
 
+# The views unfold what a block holds several times over.
+_INTO_VIEWS = {"max_block_size": 4096}
+
 
 @dataclass(frozen=True)
 class Kind:
-    """Two statements over the slices of one experiment, bound as the queries of reprice.sql bind theirs.
+    """Statements over the slices of one experiment, bound as the queries of reprice.sql bind theirs.
 
-    `changed` counts the spans that the rewrite would change, as `changed`; `rewrite` writes them anew, as rows of the
-    same key that replace the ones before. It is repeated after a crash, and must change nothing the second time.
+    `changed` counts the spans that the rewrite would change, as `changed`; those of `rewrite` write them anew, as rows
+    of the same key that replace the ones before. They are repeated after a crash, and must change nothing the second
+    time.
     """
 
     changed: str
-    rewrite: str
+    rewrite: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -32,10 +36,15 @@ def _reprice() -> Kind:
     queries = sqlfiles.queries("clickhouse", "reprice")
     cost = expression(STORED)
     changed, rewrite = (Template(queries[name]).substitute(cost=cost) for name in ("changed", "rewrite"))
-    return Kind(changed, rewrite)
+    return Kind(changed, (rewrite,))
 
 
-KINDS: Mapping[str, Kind] = {"reprice": _reprice()}
+def _renormalise() -> Kind:
+    queries = sqlfiles.queries("clickhouse", "renormalise")
+    return Kind(queries["changed"], (queries["rewrite"], queries["hide_moved"]), _INTO_VIEWS)
+
+
+KINDS: Mapping[str, Kind] = {"reprice": _reprice(), "renormalise": _renormalise()}
 
 
 def parameters(

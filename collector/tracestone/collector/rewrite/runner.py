@@ -1,4 +1,4 @@
-"""Works on what `tracestone reprice` asks for: one rewrite at a time, step by step, and the traces of each step anew.
+"""Works on what `tracestone reprice` and `renormalise` ask for: one rewrite at a time, step by step.
 
 A step is some five-second slices of one experiment that together hold about so many spans. It is done when its spans
 are written and the traces that they changed are computed anew; then the position moves on. A process that dies in
@@ -146,7 +146,8 @@ class Runner:
         (spans,) = await self._columnar.query(_QUERIES["spans_in_step"], where)
         (changed,) = await self._columnar.query(kind.changed, bound, {"max_threads": 1})
         if changed["changed"]:
-            await self._columnar.command(kind.rewrite, bound, {**settings, "log_comment": batch})
+            for statement in kind.rewrite:
+                await self._columnar.command(statement, bound, {**settings, "log_comment": batch})
         if again:
             await self._columnar.command(_QUERIES["touch_step"], {**where, "batch": batch})
         if changed["changed"] or again:

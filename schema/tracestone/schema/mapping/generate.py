@@ -44,7 +44,7 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     }
     return tuple(
         Template(_data(f"{name}.sql.tmpl")).substitute(values).strip().rstrip(";")
-        for name in ("spans_in", "span_rows", "spans_read")
+        for name in ("spans_in", "span_rows", "spans_read", "spans_again")
     )
 
 
@@ -108,6 +108,9 @@ class _Stored:
             "usage_details": self._usage_details(),
             "environment_resource": self._of_resource("environment"),
             "release_resource": self._of_resource("release"),
+            "environment_stored": self._of_stored_resource("environment"),
+            "release_stored": self._of_stored_resource("release"),
+            "logfire_type_keys": _texts(source.key for source in self.tables.of("logfire_type", "text")),
             "array_json": _json("item"),
             "typed_json": _json("item.value"),
             **{column: self._column(column) for column in self.columns if not column.startswith("usage.")},
@@ -303,6 +306,10 @@ class _Stored:
     def _of_resource(self, column: str) -> str:
         keys = [source.key for source in self.tables.of(column, "text")]
         return _first_text([f"pairs.value.string_value[indexOf(pairs.key, {_quoted(key)})]" for key in keys])
+
+    def _of_stored_resource(self, column: str) -> str:
+        keys = [source.key for source in self.tables.of(column, "text")]
+        return _first_text([f"JSONExtractString(s.resource_attributes, {_quoted(key)})" for key in keys])
 
 
 class _Read:
