@@ -310,6 +310,11 @@ async def test_previews_of_roots_and_models_only(stored: Stored) -> None:
         assert (row["input_preview"], row["output_preview"]) == (("the question", "the answer") if shown else ("", ""))
 
 
+async def test_what_the_map_does_not_know_is_no_preview(stored: Stored) -> None:
+    row = await stored({"my.secret": "unrelated", "gen_ai.operation.name": "chat"})
+    assert (row["input_preview"], row["output_preview"]) == ("", "")
+
+
 async def test_a_preview_is_the_last_message_and_short(stored: Stored) -> None:
     long = "wörd " * 500
     messages = [
