@@ -68,5 +68,5 @@ async def pages_site(columnar: Columnar, pool: Pool) -> AsyncIterator[Site]:
     spans, assessments = SpanStore(columnar), AssessmentStore(pool)
     deps = Deps(spans, assessments, columnar, barrier)
     app = Starlette(routes=routes(deps), exception_handlers={404: not_found})
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as http:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
         yield Site(url, http, columnar, spans, assessments, waits, clock.now_ns() - 60 * SECOND)

@@ -14,7 +14,7 @@ from tracestone.schema.engines.postgres import Pool
 @pytest_asyncio.fixture
 async def api(pool: Pool, columnar: Columnar) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the API, on stores of the test's own."""
-    async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
+    async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -29,7 +29,10 @@ async def shared(postgres_server: str, chdb_url: str) -> AsyncIterator[tuple[htt
     """An API and a trace for all tests that change nothing."""
     async with fresh_stores(postgres_server, chdb_url) as (pool, columnar):
         trace = await store_trace(columnar)
-        async with mlflow_server(real_deps(pool, columnar)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with (
+            mlflow_server(real_deps(pool, columnar)) as url,
+            httpx.AsyncClient(base_url=url, timeout=60) as client,
+        ):
             yield client, trace
 
 

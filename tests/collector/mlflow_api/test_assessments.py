@@ -94,7 +94,7 @@ async def test_a_trace_still_on_its_way_is_waited_for(pool: Pool, columnar: Colu
 
     trace = await store_trace(columnar)
     deps = replace(real_deps(pool, columnar), barrier=barrier)
-    async with mlflow_server(deps) as url, httpx.AsyncClient(base_url=url) as api:
+    async with mlflow_server(deps) as url, httpx.AsyncClient(base_url=url, timeout=60) as api:
         await create(api, trace.trace_id)
         assert arrived == [], "a trace that is there is not waited for"
         await api.post(path("9" * 32), json={"assessment": FEEDBACK})

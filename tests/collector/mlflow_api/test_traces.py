@@ -21,7 +21,7 @@ async def test_every_read_waits_for_what_was_acknowledged(pool: Pool, columnar: 
         waits.append(await store_trace(columnar))
 
     deps = replace(real_deps(pool, columnar), barrier=barrier)
-    async with mlflow_server(deps) as url, httpx.AsyncClient(base_url=url) as api:
+    async with mlflow_server(deps) as url, httpx.AsyncClient(base_url=url, timeout=60) as api:
         await api.get(f"{BASE}/{UNKNOWN}")
         await api.get(f"{BASE}/get", params={"trace_id": UNKNOWN})
         await api.get(f"{BASE}/batchGet", params={"trace_ids": [UNKNOWN]})
