@@ -1,6 +1,6 @@
 """What the fixtures of all tests promise: databases that know nothing of the tests before."""
 
-from support.engines import fresh_columnar, fresh_postgres
+from support.engines import fresh_columnar, fresh_postgres, schema_of
 from support.telemetry import export_request, otlp_span, store
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import Columnar
@@ -25,19 +25,24 @@ async def test_a_used_clickhouse_database_is_emptied(postgres_server: str, chdb_
     assert names[0] == names[1]
 
 
-async def test_a_clickhouse_database_with_other_tables_is_not_used_again(postgres_server: str, chdb_url: str) -> None:
-    for change in (
-        "DROP TABLE trace_rows",
-        "CREATE TABLE more (n UInt8) ENGINE = Memory",
-        "ALTER TABLE trace_rows MODIFY SETTING merge_with_ttl_timeout = 3",
-        "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', 'x')",
-    ):
-        async with fresh_columnar(postgres_server, chdb_url) as changed:
+async def test_a_clickhouse_database_with_another_schema_is_not_used_again(postgres_server: str, chdb_url: str) -> None:
+    async with fresh_columnar(postgres_server, chdb_url) as changed:
+        before = await schema_of(changed)
+        assert await schema_of(changed) == before
+        for change in (
+            "CREATE TABLE more (n UInt8) ENGINE = Memory",
+            "ALTER TABLE trace_rows MODIFY SETTING merge_with_ttl_timeout = 3",
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', 'x')",
+            "DROP TABLE trace_rows",
+        ):
             await changed.command(change)
-        async with fresh_columnar(postgres_server, chdb_url) as columnar:
-            assert columnar.database != changed.database
-            names = await columnar.query("SELECT name FROM system.databases")
-            assert {"name": changed.database} not in names
+            after = await schema_of(changed)
+            assert after != before, change
+            before = after
+    async with fresh_columnar(postgres_server, chdb_url) as columnar:
+        assert columnar.database != changed.database
+        names = await columnar.query("SELECT name FROM system.databases")
+        assert {"name": changed.database} not in names
 
 
 async def test_postgres_databases_share_nothing(postgres_server: str) -> None:

@@ -122,10 +122,11 @@ async def _made(server: str, chdb_url: str) -> tuple[Columnar, _Schema]:
         pool = await open_pool(url)
         await migrate(pool, columnar)
         await pool.close()
-    return columnar, await _schema(columnar)
+    return columnar, await schema_of(columnar)
 
 
-async def _schema(columnar: Columnar) -> _Schema:
+async def schema_of(columnar: Columnar) -> _Schema:
+    """What must be the same for a database to be used again."""
     return _Schema(await columnar.query(_TABLES), await columnar.query(f"SELECT * FROM {_HISTORY} ORDER BY ALL"))
 
 
@@ -135,7 +136,7 @@ async def _emptied(chdb_url: str, used: list[tuple[str, _Schema]]) -> tuple[Colu
         name, schema = used.pop()
         columnar = Columnar(chdb_url, database=name)
         await columnar.open()
-        if await _schema(columnar) == schema:
+        if await schema_of(columnar) == schema:
             for name in schema.filled():
                 await columnar.command(f"TRUNCATE TABLE `{name}` SYNC")
             if (await columnar.query(f"SELECT count() AS n FROM {_OWN_PRICES}"))[0]["n"]:
