@@ -9,8 +9,8 @@ import pytest
 from support.load import Senders, grpc_sender, request, requests
 from support.program import Program
 
-READERS = 20
-EACH = 10
+READERS = 10
+EACH = 20
 
 
 @pytest.mark.timeout(200)
@@ -29,7 +29,7 @@ async def test_an_acknowledged_trace_is_found_at_once_under_load(make_program: C
 async def _read_own_writes(program: Program, seed: int) -> int:
     send, close = grpc_sender(program)
     stream = requests(seed, traces=1)
-    async with httpx.AsyncClient(base_url=program.main, timeout=60, follow_redirects=True) as http:
+    async with httpx.AsyncClient(base_url=program.main, timeout=90, follow_redirects=True) as http:
         for number in range(EACH):
             spans = [*next(stream).spans, *next(stream).spans]
             trace_id = spans[0].trace_id.hex()
