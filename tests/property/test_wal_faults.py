@@ -1,8 +1,8 @@
 """The write-ahead log on a disk that does what disks do, against a model.
 
-Any order of appends, reads, crashes and restarts, while operations fail at random, writes are short or torn, a failed
-sync leaves the system in the belief that all is written, bits flip, sectors become unreadable, segments and the cursor
-are cut, removed or scrambled, the folder is away for a while, and the clock jumps.
+Any order of appends, reads, crashes and restarts, while operations fail at random, reads are short, writes are short or
+torn, a failed sync leaves the system in the belief that all is written, bits flip, sectors become unreadable, segments
+and the cursor are cut, removed or scrambled, the folder is away for a while, and the clock jumps.
 
 What must hold, whatever happens:
 
@@ -11,6 +11,7 @@ What must hold, whatever happens:
   never has two contents;
 - a record that was acknowledged is handed out, or stands whole in the quarantine, unless this test itself destroyed its
   frame; and if it destroyed it, the log says that something is missing, damaged or cut (where it can be known);
+- damage is told of only where this test did some;
 - as soon as the disk works again, records are taken and handed out again.
 """
 
@@ -72,6 +73,7 @@ class FaultMachine(RuleBasedStateMachine):
         self.out: list[tuple[Batch, set[int]]] = []
         self.names: dict[tuple[str, int, int], bytes] = {}
         self.reported = False
+        self.harmed = False
         self.cursor_was_lost = False
         self.offset = 0
         self.patch = pytest.MonkeyPatch()
@@ -329,6 +331,7 @@ class FaultMachine(RuleBasedStateMachine):
         return number
 
     def _note_damage(self) -> None:
+        self.harmed = True
         for frame in self.frames:
             if not frame.numbers <= self.destroyed and not frame.is_whole(self.disk):
                 self.destroyed |= frame.numbers - self.consumed
@@ -336,6 +339,7 @@ class FaultMachine(RuleBasedStateMachine):
     def _hear(self) -> None:
         stats = self.log.stats()
         found = self.log.recovered
+        assert self.harmed or not (stats.missing_bytes or stats.quarantined or found.damaged), "damage of a sound disk"
         self.reported |= bool(stats.missing_bytes or stats.quarantined or found.damaged or found.cut_bytes)
 
     def _restart(self, power: int | None, seed: int | None) -> None:

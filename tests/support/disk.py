@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SHORT_READS = 0.5  # of the reads while there are `dice`
+
 
 @dataclass(eq=False)
 class File:
@@ -34,8 +36,9 @@ class Handle:
 class SimulatedDisk:
     """`free` is how many bytes still fit; `fail` maps an operation to the errno it fails with from now on.
 
-    With `dice`, any operation may fail, writes be short and overwriting be torn, with the probability `rate`. What is
-    in `unreadable` (a file, from, to) cannot be read. While the folders are `away`, no name is found.
+    With `dice`, any operation may fail, writes be short and overwriting be torn, with the probability `rate`, and reads
+    are often short. What is in `unreadable` (a file, from, to) cannot be read; a read from before it ends there. While
+    the folders are `away`, no name is found.
     """
 
     def __init__(self, free: int = 1 << 40) -> None:
@@ -181,8 +184,13 @@ class SimulatedDisk:
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
         self._enter("read_at")
         file = self._handles[descriptor].file
-        if any(file is bad and offset < end and start < offset + size for bad, start, end in self.unreadable):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        for bad, start, end in self.unreadable:
+            if file is bad and start <= offset < end:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            if file is bad and offset < start < offset + size:
+                size = start - offset
+        if self.dice is not None and size > 1 and self.dice.random() < SHORT_READS:
+            size = self.dice.randint(1, size - 1)
         return bytes(file.data[offset : offset + size])
 
     def truncate(self, descriptor: int, size: int) -> None:

@@ -29,7 +29,7 @@ import struct
 from pathlib import Path
 
 from tracestone.collector.wal import frames
-from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.filesystem import Filesystem, read_whole
 
 CURSOR_NAME = "cursor"
 MAX_OPEN_BATCHES = 8
@@ -126,7 +126,9 @@ class Cursor:
     def _load(self) -> tuple[CursorState, int] | None:
         descriptor = self._filesystem.open(self._path)
         try:
-            slots = [decode_cursor(self._filesystem.read_at(descriptor, SLOT_BYTES, offset)) for offset in SLOT_OFFSETS]
+            slots = [
+                decode_cursor(read_whole(self._filesystem, descriptor, SLOT_BYTES, offset)) for offset in SLOT_OFFSETS
+            ]
         finally:
             self._filesystem.close(descriptor)
         valid = [(state.generation, number, state) for number, state in enumerate(slots) if state is not None]

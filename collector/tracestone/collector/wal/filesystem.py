@@ -49,7 +49,7 @@ class Filesystem(Protocol):
         """Overwrite from `offset`, all of `data` or an error."""
 
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
-        """`size` bytes from `offset`; fewer only if the file ends before."""
+        """Up to `size` bytes from `offset`, at least one unless the file ends there; see `read_whole`."""
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -68,6 +68,17 @@ class Filesystem(Protocol):
 
     def free_bytes(self, folder: Path) -> int:
         """How many bytes an ordinary user can still write on the disk of `folder`."""
+
+
+def read_whole(filesystem: Filesystem, descriptor: int, size: int, offset: int) -> bytes:
+    """`size` bytes from `offset`; fewer only if the file ends before. Raises OSError.
+
+    A system may hand over less than it was asked for: when a signal comes, and before a place that it cannot read.
+    """
+    data = filesystem.read_at(descriptor, size, offset)
+    while len(data) < size and (more := filesystem.read_at(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 class RealFilesystem:
@@ -122,13 +133,7 @@ class RealFilesystem:
             written += count
 
     def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
-        data = os.pread(descriptor, size, offset)
-        while 0 < len(data) < size:
-            more = os.pread(descriptor, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
+        return os.pread(descriptor, size, offset)
 
     def truncate(self, descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)

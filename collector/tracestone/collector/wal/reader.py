@@ -30,7 +30,7 @@ from typing import TypeVar, TypeVarTuple
 
 from tracestone.collector.wal import frames, quarantine, scan
 from tracestone.collector.wal.cursor import MAX_OPEN_BATCHES, Cursor
-from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.filesystem import Filesystem, read_whole
 from tracestone.collector.wal.lanes import Ahead
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
 from tracestone.schema import clock
@@ -356,10 +356,10 @@ class Reader:
         self, descriptor: int, segment: Segment, start: int, limit: int, max_bytes: int, slack: int = READ_SLACK_BYTES
     ) -> Batch | Damage:
         size = min(limit - start, max_bytes + slack)
-        data = self._filesystem.read_at(descriptor, size, start - segment.first)
+        data = read_whole(self._filesystem, descriptor, size, start - segment.first)
         run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size and size < run.wanted <= limit - start:  # one record larger than was read
-            data = self._filesystem.read_at(descriptor, run.wanted, start - segment.first)
+            data = read_whole(self._filesystem, descriptor, run.wanted, start - segment.first)
             run = frames.read_run(memoryview(data), start, max_bytes)
         if not run.size:
             return Damage(start, run.fault or "the segment ends inside a frame")

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tracestone.collector.wal import frames, quarantine, scan
 from tracestone.collector.wal.cursor import Cursor
-from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.filesystem import Filesystem, read_whole
 from tracestone.collector.wal.ledger import Damage, Ledger, Segment
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class Recovery:
 
     def _header(self, descriptor: int, first: int) -> frames.SegmentHeader | str:
         try:
-            data = self._filesystem.read_at(descriptor, frames.SEGMENT_HEADER_BYTES, 0)
+            data = read_whole(self._filesystem, descriptor, frames.SEGMENT_HEADER_BYTES, 0)
         except OSError as error:
             if error.errno != errno.EIO or self._can_wait:
                 raise
@@ -239,7 +239,7 @@ class Recovery:
         """
         if is_last and found.last < found.end:
             offset = found.last - segment.first
-            data = self._filesystem.read_at(descriptor, found.end - found.last, offset)
+            data = read_whole(self._filesystem, descriptor, found.end - found.last, offset)
             self._filesystem.write_at(descriptor, data, offset)
 
     def _damaged(self, segment: Segment, damage: Damage) -> Segment:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracestone.collector.wal import frames
-from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.filesystem import Filesystem, read_whole
 
 SEARCH_BYTES = 64 * 1024
 SECTOR_BYTES = 512
@@ -68,7 +68,7 @@ def _next_frame(
 def _read(filesystem: Filesystem, descriptor: int, size: int, offset: int) -> bytes:
     """What is there, with zeros for what the disk cannot read."""
     try:
-        return filesystem.read_at(descriptor, size, offset)
+        return read_whole(filesystem, descriptor, size, offset)
     except OSError as error:
         if error.errno != errno.EIO:
             raise

@@ -4,7 +4,7 @@ import errno
 from dataclasses import dataclass
 
 from tracestone.collector.wal import frames
-from tracestone.collector.wal.filesystem import Filesystem
+from tracestone.collector.wal.filesystem import Filesystem, read_whole
 from tracestone.collector.wal.ledger import Segment
 
 READ_BYTES = 4 * 1024 * 1024
@@ -49,7 +49,7 @@ def intact(filesystem: Filesystem, segment: Segment, descriptor: int, position: 
 
 def header_at(filesystem: Filesystem, segment: Segment, descriptor: int, position: int) -> frames.FrameHeader | None:
     """The frame header at `position`, if there is a whole one."""
-    data = filesystem.read_at(descriptor, frames.FRAME_HEADER_BYTES, position - segment.first)
+    data = read_whole(filesystem, descriptor, frames.FRAME_HEADER_BYTES, position - segment.first)
     return frames.decode_frame_header(data, 0, position) if len(data) == frames.FRAME_HEADER_BYTES else None
 
 
@@ -77,7 +77,7 @@ def _readable(filesystem: Filesystem, segment: Segment, descriptor: int, positio
             if attempt == "one frame":
                 header = header_at(filesystem, segment, descriptor, position)
                 size = min(size, frames.FRAME_HEADER_BYTES if header is None else header.size)
-            return filesystem.read_at(descriptor, size, position - segment.first)
+            return read_whole(filesystem, descriptor, size, position - segment.first)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
@@ -92,7 +92,7 @@ def frame_follows(filesystem: Filesystem, segment: Segment, descriptor: int, pos
     """
     while position + frames.FRAME_HEADER_BYTES <= segment.end:
         try:
-            data = filesystem.read_at(descriptor, READ_BYTES, position - segment.first)
+            data = read_whole(filesystem, descriptor, READ_BYTES, position - segment.first)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
