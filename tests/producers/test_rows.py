@@ -26,6 +26,8 @@ _FIELDS = (
 ).split()
 
 _MESSAGES = "input_messages output_messages"
+# Of a trace: what the provider counted, however many spans say so.
+_COUNTED = ("input_tokens", "output_tokens")
 _ONE_MODEL = "it sends one model name, the response's"
 _OF_A_PROXY = "LiteLLM answers with a model name and an id of its own"
 _LOG_RECORDS = "its messages are in log records, which are joined in SQL and on the page"
@@ -53,7 +55,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     },
     "haystack": {
         "request_model response_model input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens"
-        " provider finish": "they are in the component's output, deeper than fields are looked for",
+        " trace_usage provider finish": "they are in the component's output, deeper than fields are looked for",
         "input_messages output_messages": "of an agent's steps it sends them with the agent alone",
         "error_type": "it wraps the provider's exception",
         "span_type": "the class of a component, an agent or a prompt's, tells more than is expected",
@@ -89,7 +91,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     },
     "mlflow-native": {
         "request_model response_model": _ONE_MODEL,
-        "response_id finish cache_write_tokens reasoning_tokens input_tokens": "it sends them in the response alone",
+        "response_id finish cache_write_tokens reasoning_tokens input_tokens trace_usage": _ONLY_RESPONSE,
         "provider": _REFUSED,
         "output_messages": "of a stream it cannot read it sends the object's name",
     },
@@ -109,6 +111,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "request_model": _ONE_MODEL,
         "response_id finish": "it sends them in the response alone",
     },
+    "openllmetry-anthropic": {"trace_usage": "it adds a stream's counts, the SDK's own span in a trace apart does not"},
     "openllmetry-openai-legacy": {"input_messages": "it sends what is embedded as a message"},
     "openllmetry-openai": {
         "input_messages": "it sends what is embedded as a message",
@@ -166,6 +169,12 @@ async def test_rows(clickhouse: Columnar, name: str) -> None:
         row = rows[(span["trace_id"], span["span_id"])]
         if span["span_type"] != row["span_type"]:
             differing["span_type"].append((row["name"], span["span_type"], row["span_type"]))
+    traces = await clickhouse.query("SELECT * FROM traces WHERE experiment_id = {e:UInt32}", {"e": experiment})
+    usage = {row["trace_id"]: [row[name] or 0 for name in _COUNTED] for row in traces}
+    for trace in recording.expected["traces"]:
+        expected = [trace[name] or 0 for name in _COUNTED]
+        if usage[trace["trace_id"]] != expected:
+            differing["trace_usage"].append((trace["scenarios"], expected, usage[trace["trace_id"]]))
     explained = {field for fields in DIFFERENCES.get(name, {}) for field in fields.split()}
     unexplained = {field: differing[field][:3] for field in differing.keys() - explained}
     assert (unexplained, explained - differing.keys()) == ({}, set())

@@ -1,6 +1,5 @@
 """Traces and sessions as computed from spans: exact however the spans arrive (C2)."""
 
-import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +8,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.internal.encoder import _VarintBytes
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -308,102 +305,75 @@ async def test_spans_in_a_circle_end(store: Store, trace: int, parents: dict[int
     assert (row["span_count"], row["complete"]) == (len(parents), False)
 
 
-@dataclass(frozen=True)
-class Node:
-    """A span of a random tree: `parent` is a number of another, 0 for none; usage may be missing."""
-
-    number: int
-    parent: int
-    start_ms: int
-    usage: int | None
-    error: bool
-
-    def otlp(self, trace: int) -> Span:
-        attributes = {} if self.usage is None else {"gen_ai.usage.input_tokens": self.usage}
-        return otlp_span(
-            trace,
-            self.number,
-            self.parent,
-            start_ns=START + self.start_ms * MS,
-            name=f"span {self.number}",
-            error="broken" if self.error else "",
-            attributes=attributes,
-        )
+_CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.response.id": "msg_1",
+    "gen_ai.usage.input_tokens": 30,
+    "gen_ai.usage.output_tokens": 12,
+}
 
 
-@st.composite
-def _trees(draw: st.DrawFn) -> list[Node]:
-    size = draw(st.integers(1, 14))
-    missing_root = draw(st.booleans())
-    nodes = []
-    for number in range(1, size + 1):
-        parent = 99 if number == 1 and missing_root else draw(st.integers(1, number - 1)) if number > 1 else 0
-        nodes.append(
-            Node(
-                number,
-                parent,
-                draw(st.sampled_from([0, 10, 59_999, 60_000, 150_000])) + number,
-                draw(st.one_of(st.none(), st.integers(0, 50))),
-                draw(st.booleans()),
-            )
-        )
-    return nodes
-
-
-def _recomputed(nodes: list[Node]) -> dict[str, Any]:
-    """The trace's row by a plain reading of the rules."""
-    by_number = {node.number: node for node in nodes}
-
-    def above(node: Node) -> list[int]:
-        found = []
-        while node.parent in by_number:
-            node = by_number[node.parent]
-            found.append(node.number)
-        return found
-
-    with_usage = [node for node in nodes if node.usage is not None]
-    repeated = {number for node in with_usage for number in above(node)}
-    counted = [node.usage for node in with_usage if node.number not in repeated]
-    first = min(nodes, key=lambda node: (node.parent != 0, node.start_ms))
-    complete = any(node.parent == 0 for node in nodes)
-    return {
-        "root_name": f"span {first.number}",
-        "span_count": len(nodes),
-        "error_count": sum(node.error for node in nodes),
-        "input_tokens": sum(number for number in counted if number is not None) if counted else None,
-        "state": ("ERROR" if first.error else "OK") if complete else "IN_PROGRESS",
-        "complete": complete,
-        "duration_ns": (
-            max(node.start_ms for node in nodes) - min(node.start_ms for node in nodes) + 100
-        ) * MS,
-    }  # fmt: skip
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(nodes=_trees(), seed=st.integers(0, 2**32))
-async def test_any_tree_in_any_order(store: Store, nodes: list[Node], seed: int) -> None:
-    """Spans come in random batches, some of them twice, some first in an earlier version with other values."""
-    dice = random.Random(seed)
-    trace = secrets.randbits(120) + 1
-    shuffled = dice.sample(nodes, len(nodes))
-    earlier = [
-        Node(node.number, node.parent, dice.choice([node.start_ms, node.start_ms + 60_000]), 999, not node.error)
-        for node in shuffled
-        if dice.random() < 0.3
-    ]
-    arrivals = [*earlier, *shuffled, *(node for node in shuffled if dice.random() < 0.3)]
-    names = []
-    while arrivals:
-        size = dice.randint(1, len(arrivals))
-        requests = [[node.otlp(trace)] for node in arrivals[:size]]
-        names.append(await store.send(*requests))
-        arrivals = arrivals[size:]
-    if dice.random() < 0.3:
-        await store.spans.refresh_traces(names)
+async def _usage(store: Store, trace: int) -> tuple[Any, ...]:
     row = await store.trace(trace)
-    expected = _recomputed(nodes)
-    assert {name: row[name] for name in expected} == expected
-    assert await store.names(trace) == sorted(f"span {node.number}" for node in nodes)
+    return row["input_tokens"], row["output_tokens"], row["total_tokens"], row["cost_total"]
+
+
+async def test_one_response_seen_by_two_instrumentations_is_one_call(store: Store, trace: int) -> None:
+    """Side by side below one agent, as when two packages instrument a client; each knows other things."""
+    await store.send([otlp_span(trace, 2, 1, start_ns=START, attributes={**_CALL, "gen_ai.usage.output_tokens": 10})])
+    assert await _usage(store, trace) == (30, 10, 40, None)
+    await store.send([otlp_span(trace, 3, 1, start_ns=START, attributes={**_CALL, "llm.cost.total": 0.5})])
+    assert await _usage(store, trace) == (30, 12, 42, 0.5)
+    await store.send([otlp_span(trace, 1, start_ns=START), otlp_span(trace, 4, 1, start_ns=START, attributes={
+        **_CALL, "gen_ai.response.id": "msg_2"})])  # fmt: skip
+    assert await _usage(store, trace) == (60, 24, 84, 0.5)
+
+
+async def test_of_one_response_the_model_call_s_usage_counts(store: Store, trace: int) -> None:
+    """An agent beside the call may name the last answer, and have counted all of them."""
+    agent = {**_CALL, "gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 500, "llm.cost.total": 9.0}
+    await store.send([otlp_span(trace, 2, 1, start_ns=START, attributes=agent)])
+    assert (await _usage(store, trace))[0] == 500
+    await store.send([otlp_span(trace, 3, 1, start_ns=START, attributes=_CALL)])
+    assert await _usage(store, trace) == (30, 12, 42, 9.0)
+
+
+async def test_one_response_in_two_traces_is_two_calls(store: Store, trace: int) -> None:
+    """Nothing is known of a trace but its own spans."""
+    for each in (trace, trace + 1):
+        await store.send([otlp_span(each, 1, start_ns=START, attributes=_CALL)])
+    assert [await _usage(store, each) for each in (trace, trace + 1)] == [(30, 12, 42, None)] * 2
+
+
+@pytest.mark.parametrize("size", [3, 65, 300, 4_000])
+async def test_the_way_to_the_top_may_be_long(store: Store, trace: int, size: int) -> None:
+    """Only the span at the bottom of a chain counts, and the root too once the chain is cut."""
+    root = otlp_span(trace, 1, start_ns=START, attributes={"gen_ai.usage.input_tokens": 1000})
+    between = [otlp_span(trace, number, number - 1, start_ns=START) for number in range(2, size)]
+    await store.send([root, *between, otlp_span(trace, size, size - 1, start_ns=START, attributes=_CALL)])
+    assert await _usage(store, trace) == (30, 12, 42, None)
+    await store.send([otlp_span(trace, 2, 999_999, start_ns=START)])
+    assert await _usage(store, trace) == (1030, 12, 1042, None)
+
+
+async def test_a_trace_of_thousands_of_spans_counts_as_a_small_one_does(store: Store, trace: int) -> None:
+    """Agents repeat their calls' usage, one reports usage alone, and each call is seen twice."""
+    agents, calls, size = 300, 5, 1 + 300 * (1 + 2 * 5)
+    sent = [otlp_span(trace, 1, start_ns=START)]
+    for agent in range(agents):
+        top = 10 + agent * 100
+        usage = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 30 * calls}
+        sent.append(otlp_span(trace, top, 1, start_ns=START, attributes=usage))
+        for call in range(calls):
+            attributes = {**_CALL, "gen_ai.response.id": f"msg_{agent}_{call}"}
+            sent += [
+                otlp_span(trace, top + 1 + 2 * call + n, top, start_ns=START, attributes=attributes) for n in (0, 1)
+            ]
+    alone = otlp_span(trace, 5, 1, start_ns=START, attributes={"gen_ai.usage.input_tokens": 7})
+    await store.send([*sent, alone])
+    row = await store.trace(trace)
+    assert row["span_count"] == size + 1 > 2_000
+    assert (row["input_tokens"], row["output_tokens"]) == (agents * calls * 30 + 7, agents * calls * 12)
 
 
 async def test_no_traces_at_all(columnar: Columnar) -> None:
