@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Scope
 
 from tracestone.collector import problems
+from tracestone.collector.answers import answer_to, waiting
 from tracestone.collector.auth import rules
 from tracestone.collector.auth.gate import Gate
 from tracestone.collector.auth.http import Authenticated
@@ -19,7 +20,7 @@ from tracestone.collector.receiver import refusal as otlp_refusal
 from tracestone.collector.sql_endpoint import accounts
 from tracestone.collector.tls import Certificates
 from tracestone.schema.engines.postgres import Pool
-from tracestone.schema.errors import Forbidden, TracestoneError, Unauthenticated
+from tracestone.schema.errors import TracestoneError
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.keys import KeyStore
 
@@ -88,5 +89,4 @@ def refused(scope: Scope, error: TracestoneError) -> Response:
         return problems.problem(error)
     if path.startswith(("/api/", "/ajax-api/")):
         return mlflow_errors.response(error)
-    status = 401 if isinstance(error, Unauthenticated) else 403 if isinstance(error, Forbidden) else 503
-    return PlainTextResponse(f"{error}\n", status_code=status)
+    return PlainTextResponse(f"{error}\n", answer_to(error).status, waiting(error))

@@ -8,36 +8,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from tracestone.schema.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    Rejected,
-    TooLarge,
-    TracestoneError,
-    Unauthenticated,
-    Unavailable,
-)
+from tracestone.collector.answers import UNFORESEEN, UNFORESEEN_TEXT, answer_to, waiting
+from tracestone.schema.errors import Invalid, TooLarge, TracestoneError
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-# The first class that fits decides.
-_STATUS: tuple[tuple[type[TracestoneError], int, str], ...] = (
-    (Unauthenticated, 401, "Unauthenticated"),
-    (Forbidden, 403, "Forbidden"),
-    (TooLarge, 413, "Too large"),
-    (NotFound, 404, "Not found"),
-    (Conflict, 409, "Conflict"),
-    (Invalid, 422, "Invalid"),
-    (Rejected, 400, "Rejected"),
-    (Unavailable, 503, "Unavailable"),
-    (TracestoneError, 500, "Internal error"),
-)
 
 
 def answering(handler: Handler, name: str) -> Handler:
@@ -52,7 +30,7 @@ def answering(handler: Handler, name: str) -> Handler:
             return Response(status_code=400)
         except Exception:
             logger.exception("request to the API failed", extra={"method": request.method, "route": name})
-            return _document(500, "Internal error", "The server failed to answer; its log says why.")
+            return _document(UNFORESEEN.status, UNFORESEEN.title, UNFORESEEN_TEXT)
 
     return answer
 
@@ -77,11 +55,12 @@ async def body(request: Request) -> dict[str, Any]:
 
 def problem(error: TracestoneError) -> Response:
     """The answer to one of our errors."""
-    status, title = next((status, title) for kind, status, title in _STATUS if isinstance(error, kind))
-    answer = _document(status, title, str(error), field=error.field if isinstance(error, Invalid) else "")
-    if isinstance(error, Unavailable):
-        answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return answer
+    answer = answer_to(error)
+    response = _document(
+        answer.status, answer.title, str(error), field=error.field if isinstance(error, Invalid) else ""
+    )
+    response.headers.update(waiting(error))
+    return response
 
 
 def _document(status: int, title: str, detail: str, *, field: str = "") -> Response:

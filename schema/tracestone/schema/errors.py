@@ -15,7 +15,7 @@
     ├── MissingExtra        an optional dependency is not installed
     └── StartRefused        the process cannot start as configured
 
-Transports translate these once, in their own `status`/`errors` module; no code of a transport is known here.
+Transports translate these once (`collector/answers.py`, `receiver/status.py`); no code of a transport is known here.
 """
 
 

@@ -2,40 +2,18 @@
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tracestone.collector import freshness
-from tracestone.schema.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    Rejected,
-    TooLarge,
-    TracestoneError,
-    Unauthenticated,
-    Unavailable,
-)
+from tracestone.collector.answers import UNFORESEEN, UNFORESEEN_TEXT, answer_to, waiting
+from tracestone.schema.errors import TracestoneError
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-# The first class that fits decides.
-_TABLE: tuple[tuple[type[TracestoneError], int, str], ...] = (
-    (Unauthenticated, 401, "UNAUTHENTICATED"),
-    (Forbidden, 403, "PERMISSION_DENIED"),
-    (TooLarge, 413, "INVALID_PARAMETER_VALUE"),
-    (NotFound, 404, "RESOURCE_DOES_NOT_EXIST"),
-    (Conflict, 400, "RESOURCE_ALREADY_EXISTS"),
-    (Invalid, 400, "INVALID_PARAMETER_VALUE"),
-    (Rejected, 400, "BAD_REQUEST"),
-    (Unavailable, 503, "TEMPORARILY_UNAVAILABLE"),
-    (TracestoneError, 500, "INTERNAL_ERROR"),
-)
 
 
 def answering(handler: Handler) -> Handler:
@@ -53,7 +31,7 @@ def answering(handler: Handler) -> Handler:
                 "request to the MLflow API failed",
                 extra={"action": "mlflow_api_failed", "method": request.method, "route": handler.__name__},
             )
-            return _json(500, "INTERNAL_ERROR", "The server failed to answer; its log says why.")
+            return _json(UNFORESEEN.mlflow_status, UNFORESEEN.mlflow_code, UNFORESEEN_TEXT)
         if freshness.is_behind():
             answer.headers[freshness.HEADER] = "1"
         return answer
@@ -63,11 +41,8 @@ def answering(handler: Handler) -> Handler:
 
 def response(error: TracestoneError) -> Response:
     """The answer to one of our errors."""
-    status, code = next((status, code) for kind, status, code in _TABLE if isinstance(error, kind))
-    answer = _json(status, code, str(error))
-    if isinstance(error, Unavailable):
-        answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return answer
+    answer = answer_to(error)
+    return _json(answer.mlflow_status, answer.mlflow_code, str(error), waiting(error))
 
 
 def no_such_endpoint(method: str, path: str) -> Response:
@@ -75,5 +50,5 @@ def no_such_endpoint(method: str, path: str) -> Response:
     return _json(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path[:200]}'")
 
 
-def _json(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error_code": code, "message": message}, status_code=status)
+def _json(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error_code": code, "message": message}, status, headers)

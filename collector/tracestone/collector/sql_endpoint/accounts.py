@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
+from tracestone.collector.answers import waiting
 from tracestone.collector.auth import credentials
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused, http_status
 from tracestone.schema.errors import TracestoneError, Unauthenticated, Unavailable
@@ -23,7 +24,7 @@ def token(scope: Scope) -> str:
 def refused(scope: Scope, error: TracestoneError) -> Response:
     """The answer to a request that may not be served."""
     if isinstance(error, Unavailable):
-        headers = {"Retry-After": str(max(1, round(error.retry_after))), "X-ClickHouse-Exception-Code": "209"}
+        headers = {**waiting(error), "X-ClickHouse-Exception-Code": "209"}
         return PlainTextResponse(f"Code: 209. DB::Exception: {error} (SOCKET_TIMEOUT)\n", 503, headers)
     kind = Kind.ACCESS_DENIED
     if isinstance(error, Unauthenticated):

@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tracestone.collector.answers import waiting
 from tracestone.collector.sql_endpoint import accounts
 from tracestone.collector.sql_endpoint.formdata import fields
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
@@ -112,7 +113,7 @@ async def _answer(request: Request, statements: Statements) -> Response:
     except StatementFailed as error:
         return _failed(str(error), error.code, headers)
     except Unavailable as error:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers.update(waiting(error))
         return _failed(f"Code: 209. DB::Exception: {error}. (SOCKET_TIMEOUT)", 209, headers)
     except ClientDisconnect:
         return Response(status_code=499)

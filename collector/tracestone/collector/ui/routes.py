@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from tracestone.collector import freshness
+from tracestone.collector.answers import waiting
 from tracestone.collector.auth.caller import check_visible
 from tracestone.collector.ui import pages, trace_pages
 from tracestone.collector.ui.headers import StrictHeaders
@@ -141,7 +142,7 @@ def _answering(endpoint: Endpoint) -> Endpoint:
         except Unavailable as error:
             logger.warning("page not served", extra={"path": request.url.path, "reason": str(error)})
             response = await _message(503, "Not available just now", f"{error}. Please try again in a moment.")
-            response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+            response.headers.update(waiting(error))
             return response
 
     return answer
