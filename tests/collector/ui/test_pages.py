@@ -184,7 +184,10 @@ async def test_a_trace_by_id_alone_leads_to_its_experiment(site: Site) -> None:
         response = await site.http.get(f"/traces/{written}")
         assert response.status_code == 307
         assert response.headers["location"] == f"/experiments/{EXPERIMENT}/traces/{0xABC:032x}"
-    assert len(site.waits) == 3
+    with_span = await site.http.get(f"/traces/{0xABC:032x}?span={1:016X}")
+    assert with_span.headers["location"].endswith(f"/traces/{0xABC:032x}?span={1:016x}")
+    assert len(site.waits) == 4
+    assert (await site.http.get(f"/traces/{0xABC:032x}?span=none")).status_code == 404
 
 
 async def test_reading_one_trace_waits_for_what_was_acknowledged(site: Site) -> None:

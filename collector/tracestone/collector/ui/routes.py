@@ -61,8 +61,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
         return await _html("session.html", page)
 
     async def trace(request: Request) -> Response:
-        experiment_id, trace_id, span_id = _experiment_id(request), _trace_id(request), _text(request, "span")
-        span_id = _span_id(span_id) if span_id else ""
+        experiment_id, trace_id, span_id = _experiment_id(request), _trace_id(request), _open_span(request)
         if request.query_params.get("part") == "rows":
             found = await trace_pages.rows(deps, experiment_id, trace_id, span_id, _row(request) or 0)
             return await _html("_rows.html", found)
@@ -70,7 +69,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
 
     async def trace_anywhere(request: Request) -> Response:
         info = await pages.trace_info(deps, _trace_id(request), None)
-        return RedirectResponse(pages.trace_href(info), status_code=307)
+        return RedirectResponse(pages.trace_href(info, _open_span(request)), status_code=307)
 
     async def span(request: Request) -> Response:
         pane = request.query_params.get("part") == "detail"
@@ -171,6 +170,11 @@ def _trace_id(request: Request) -> str:
     if match is None:
         raise NotFound("The id of a trace has 32 hexadecimal digits.")
     return match[1].lower()
+
+
+def _open_span(request: Request) -> str:
+    span_id = _text(request, "span")
+    return _span_id(span_id) if span_id else ""
 
 
 def _span_id(text: str) -> str:
