@@ -15,6 +15,8 @@ from support.load import Account, Here, Request, check_exact, grpc_sender, reque
 from support.running import Running, running
 from tracestone.collector.deadletters import commands, replay
 from tracestone.collector.ingest import backoff
+from tracestone.collector.wal.cursor import Cursor
+from tracestone.collector.wal.filesystem import RealFilesystem
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.settings import Settings
@@ -141,6 +143,40 @@ async def test_refused_spans_are_shown_and_sent_again_and_count_once_however_oft
         await here.collector.barrier()
         await check_exact(Here(here), account)
         assert await terminal.letters() == []
+
+
+async def test_what_is_refused_again_after_a_crash_in_another_batch_is_one_letter(
+    pool: Pool, picky: PickyColumnar, tmp_path: Path, terminal: Terminal
+) -> None:
+    several = requests(9, traces=1, calls=3, text_bytes=20_000)
+    good = [next(several) for _ in range(3)]
+    bad = Span(trace_id=b"trace of bad one", span_id=b"bad span", name=MARK.decode(), start_time_unix_nano=1)
+    picky.refuses_insert = lambda payload: 210  # as when the network fails, so everything waits in the log
+    async with running(pool, picky, tmp_path) as here:
+        for each in (good[0], request([bad]), *good[1:]):
+            await _sent(here, each)
+    _forget_batches(tmp_path / "wal" / "traces")
+    shutil.copytree(tmp_path / "wal", tmp_path / "wal before")
+
+    account = Account()
+    for each in good:
+        account.acknowledge(each)
+    picky.refuses_insert = lambda payload: 70 if MARK in payload else None
+    names = []
+    for batch_max_bytes in (1024, 1 << 20):  # each request by itself; all at once
+        async with running(pool, picky, tmp_path, batch_max_bytes=batch_max_bytes) as here:
+            await check_exact(Here(here), account)
+            assert await here.collector.barrier(("traces",)) is None
+        names.append([(letter["name"], letter["items"]) for letter in await terminal.letters()])
+        shutil.rmtree(tmp_path / "wal")
+        shutil.copytree(tmp_path / "wal before", tmp_path / "wal")
+    assert len(names[0]) == 1 and names[0] == names[1]
+    # unless it is about to go: then what comes again is kept
+    (tmp_path / "deadletter" / f"{names[0][0][0]}.json").unlink()
+    async with running(pool, picky, tmp_path) as here:
+        await check_exact(Here(here), account)
+    (letter,) = await terminal.letters()
+    assert letter["items"] == 1 and letter["name"] != names[0][0][0]
 
 
 async def test_what_is_asked_for_while_nothing_runs_is_sent_at_the_next_start(
@@ -288,6 +324,15 @@ async def test_dropping_needs_to_be_said_twice(tmp_path: Path, terminal: Termina
     assert await terminal.drop("one", sure=True) == ["one: dropped"]
     assert list(folder.iterdir()) == []
     assert await terminal.drop(sure=True) == []
+
+
+def _forget_batches(folder: Path) -> None:
+    """Behind a long backlog a log's cursor has no room for all batches that were handed out; then they are cut anew."""
+    cursor = Cursor(RealFilesystem(), folder)
+    state = cursor.state
+    assert state.batch_ends
+    cursor.save(acknowledged=state.acknowledged, floor=state.floor, batch_ends=(), newest=state.newest)
+    cursor.close()
 
 
 async def _sent(here: Running, *sent: Request, counted: Request | None = None) -> Account:
