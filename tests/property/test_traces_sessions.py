@@ -203,7 +203,8 @@ async def _through_the_store(
 _UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=15, **_UNHURRIED)
+@pytest.mark.timeout(300)
+@settings(max_examples=10, **_UNHURRIED)
 @given(arrivals=_batches(), hours_ago=st.sampled_from([0, 2]), shares=st.sampled_from([1, 2]))
 async def test_any_arrival_gives_the_same_rows(
     columnar: Columnar, arrivals: tuple[list[list[Sent]], list[list[int]], list[list[int]]], hours_ago: int, shares: int
@@ -231,7 +232,8 @@ async def collector(
         yield here
 
 
-@settings(max_examples=5, **_UNHURRIED)
+@pytest.mark.timeout(300)
+@settings(max_examples=4, **_UNHURRIED)
 @given(requests=_arrivals())
 async def test_what_a_collector_receives_gives_the_same_rows(collector: Running, requests: list[list[Sent]]) -> None:
     """Cost and the time of receipt, which differ here, are the other test's."""

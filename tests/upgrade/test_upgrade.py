@@ -206,6 +206,7 @@ async def test_renormalised_spans_are_what_they_would_be_if_they_came_today(upgr
         assert differing == []
 
 
+@pytest.mark.timeout(300)
 async def test_spans_go_in_while_the_schema_is_brought_up_to_date() -> None:
     """As the earlier code hands them over, and its own statements recompute and read them, before, during and after."""
     async with earlier_folder() as folder:
@@ -220,7 +221,7 @@ async def test_spans_go_in_while_the_schema_is_brought_up_to_date() -> None:
         assert process.returncode == 0
     told = json.loads(out.splitlines()[-1])
     sent = told["sent"]
-    assert told["during"] >= 3
+    assert sent == told["changes"] + 2 > 10
     assert told["applied"] == len(sqlfiles.migrations("clickhouse")) + len(sqlfiles.migrations("postgres")) - 8 - 3
     assert told["stored"] == {"spans": 2 * sent, "traces": sent, "tokens": 2 * sent, "calls": sent}
     assert (told["read"], told["infos"], told["span_count"]) == (2 * sent, sent, 2 * sent)
