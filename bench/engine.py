@@ -3,8 +3,9 @@
     python bench/engine.py                      1 KB spans, 30 files of 32 MB
     python bench/engine.py --span-bytes 20000
 
-Three figures, each in spans/s and CPU µs a span, merges included: the requests only parsed (into the Null table without
-its views), the requests stored (all views, `span_rows` and its companions), and stored with the traces refreshed.
+One figure for each stage on top of the ones before, in spans/s and CPU µs a span, merges included: the requests only
+parsed (into the Null table without its views), unfolded into a row a span (without the view that fills `span_rows`),
+normalised and stored without prices, priced, and the traces computed anew.
 """
 
 import argparse
@@ -62,8 +63,8 @@ async def merged(columnar: Columnar) -> None:
         quiet = 0 if rows[0]["running"] else quiet + 1
 
 
-async def create(columnar: Columnar) -> None:
-    """An empty database with the newest schema."""
+async def create(columnar: Columnar, stage: str) -> None:
+    """An empty database with the newest schema, as far as a stage goes."""
     await columnar.command("DROP DATABASE tracestone SYNC")
     await columnar.command("CREATE DATABASE tracestone")
     for migration in sqlfiles.migrations("clickhouse"):
@@ -71,7 +72,15 @@ async def create(columnar: Columnar) -> None:
             await columnar.command(statement)
     await PriceTable(columnar).load_shipped()
     for statement in generate.views(tables.read(None), 1):
+        if stage == "normalised":
+            for name, costly in generate.priced().items():
+                free = {"chosen_price": "toUInt64(0)", "priced_input": "nan", "priced_output": "nan"}.get(name, "0")
+                statement = statement.replace(f"{costly} AS {name}", f"{free} AS {name}")
         await columnar.command(statement)
+    if stage == "parsed":
+        await columnar.command("DROP VIEW spans_in_mv")
+    if stage == "unfolded":
+        await columnar.command("DROP VIEW span_rows_mv")
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> None:
@@ -79,10 +88,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
     paths, spans = files(folder, arguments.span_bytes, arguments.files, arguments.file_bytes)
     columnar = Columnar(f"chdb://{folder}/clickhouse", database="tracestone", clients=2)
     await columnar.open()
-    for name, prepare in (("parsed", False), ("stored", True), ("stored and refreshed", True)):
-        await create(columnar)
-        if not prepare:
-            await columnar.command("DROP VIEW spans_in_mv")
+    for name in ("parsed", "unfolded", "normalised", "priced", "recomputed"):
+        await create(columnar, name)
         store = SpanStore(columnar)
         given = OtlpTable(columnar, "traces", "Traces").settings
         settings = ", ".join(f"{key} = '{value}'" for key, value in given.items())
@@ -92,12 +99,12 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
                 f"INSERT INTO otlp_traces_in FROM INFILE '{path}' SETTINGS {settings}, log_comment = '{path.name}'"
                 " FORMAT Protobuf"
             )
-            if name == "stored and refreshed":
+            if name == "recomputed":
                 await store.refresh_traces([path.name])
         wall = time.perf_counter() - began
         await merged(columnar)
         total = spans * len(paths)
-        print(f"{name:24} {total / wall:12,.0f} spans/s {(cpu() - before) / total * 1e6:8.1f} CPU us/span")
+        print(f"{name:12} {total / wall:12,.0f} spans/s {(cpu() - before) / total * 1e6:8.1f} CPU us/span")
     await columnar.close()
 
 

@@ -39,7 +39,7 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     values = {
         **_Stored(tables).values(),
         **_Read(tables).values(),
-        **_priced(),
+        **priced(),
         "map_version": str(map_version),
     }
     return tuple(
@@ -48,8 +48,8 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     )
 
 
-def _priced() -> dict[str, str]:
-    """The parts of a price, each from the names of the steps before."""
+def priced() -> dict[str, str]:
+    """The parts of a price by the names that the view gives them, each from the names of the steps before."""
     values = {**vars(cost.STORED), "day": "start_day", "space": "price_space"}
     parts = {"price_space": cost.part("space", values)}
     for model in ("request", "response"):
@@ -61,7 +61,9 @@ def _priced() -> dict[str, str]:
         parts[f"{model}_price"] = cost.part("price", {**values, "series": f"{model}_series"})
     prices = {name: name for name in ("request_price", "response_price")}
     parts["chosen_price"] = values["price_id"] = cost.part("chosen", prices)
-    return {**parts, **{f"priced_{side}": cost.part(f"{side}_cost", values) for side in ("input", "output")}}
+    parts["priced_input"] = f"if({values['price_id']} = 0, nan, {cost.part('input_cost', values)})"
+    parts["priced_output"] = cost.part("output_cost", values)
+    return parts
 
 
 class _Stored:
