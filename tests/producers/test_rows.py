@@ -11,13 +11,20 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from google.protobuf.internal.encoder import _VarintBytes
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from support import producers
 from support.engines import fresh_stores
+from tracestone.collector.receiver.nested import rewritten
+from tracestone.collector.signals.logs import LOGS
+from tracestone.collector.signals.traces import TRACES
+from tracestone.collector.wal.frames import varint
+from tracestone.protos.ingest.v1.logs_pb2 import Logs
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.logs import LogStore
 from tracestone.schema.stores.spans import SpanStore
 
 _FIELDS = (
@@ -25,12 +32,12 @@ _FIELDS = (
     " reasoning_tokens session_id user_id error_type provider"
 ).split()
 
+_NESTING = 64
 _MESSAGES = "input_messages output_messages"
 # Of a trace: what the provider counted, however many spans say so.
 _COUNTED = ("input_tokens", "output_tokens")
 _ONE_MODEL = "it sends one model name, the response's"
 _OF_A_PROXY = "LiteLLM answers with a model name and an id of its own"
-_LOG_RECORDS = "its messages are in log records, which are joined in SQL and on the page"
 _REFUSED = "without a model in the span nothing tells the provider"
 _STREAM = "of a stream it does not send why it ended as an attribute"
 _CLASS_NAMES = "it names the exception by a class of its own"
@@ -44,7 +51,8 @@ _PYDANTIC = {
 # For each recording, fields and why they differ.
 DIFFERENCES: dict[str, dict[str, str]] = {
     "google-adk-schema1": {
-        "input_messages output_messages": "its parent `call_llm` has them; the call itself has them in log records",
+        "input_messages": "it sends a tool's result as an object",
+        "output_messages": "it sends the pieces of a stream as parts",
         "finish": "it says `stop` for calls, as Gemini does",
         "user_id": "it sends the user with the invocation alone",
     },
@@ -122,13 +130,10 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "finish": "it says `stop` for calls, as Gemini does",
     },
     "otel-openai-latest": {"finish": _STREAM},
-    "otel-openai-latest-events": {"input_messages output_messages": _LOG_RECORDS, "finish": _STREAM},
-    "otel-openai-old": {"input_messages output_messages": _LOG_RECORDS, "finish": _STREAM},
     "pydantic-ai-v2": {"input_messages": _PYDANTIC["input_messages"]},
     "pydantic-ai-v5": _PYDANTIC,
     "pydantic-ai-v6": {"input_messages": _PYDANTIC["input_messages"]},
     "semantic-kernel": {
-        "input_messages output_messages": _LOG_RECORDS,
         "error_type": _CLASS_NAMES,
         "span_type": "nothing but the name tells of its loop",
     },
@@ -156,7 +161,7 @@ async def clickhouse(postgres_server: str, chdb_url: str) -> AsyncIterator[Colum
 async def test_rows(clickhouse: Columnar, name: str) -> None:
     recording = producers.recording(name)
     experiment = producers.names().index(name) + 1
-    await _store(SpanStore(clickhouse), recording, experiment)
+    await _store(clickhouse, recording, experiment)
     found = await clickhouse.query("SELECT * FROM spans WHERE experiment_id = {e:UInt32}", {"e": experiment})
     rows = {(row["trace_id"], row["span_id"]): row for row in found}
     assert len(rows) == len(found) == len(recording.expected["spans"])
@@ -180,16 +185,24 @@ async def test_rows(clickhouse: Columnar, name: str) -> None:
     assert (unexplained, explained - differing.keys()) == ({}, set())
 
 
-async def _store(spans: SpanStore, recording: producers.Recording, experiment: int) -> None:
-    batches = []
+def _framed(*parts: Message) -> bytes:
+    """One record as the log stores it."""
+    record = b"".join(part.SerializeToString() for part in parts)
+    return varint(len(record)) + record
+
+
+async def _store(columnar: Columnar, recording: producers.Recording, experiment: int) -> None:
+    spans, logs = SpanStore(columnar), LogStore(columnar)
     for number, request in enumerate(recording.requests):
-        if request.signal == "traces":
-            message = request.message()
+        message, batch = request.message(), f"{recording.name}/{number}"
+        if isinstance(message, ExportTraceServiceRequest):
             ours = Traces(experiment_ids=[experiment] * len(message.resource_spans), received_at=clock.now_ns())
-            record = message.SerializeToString() + ours.SerializeToString()
-            batches.append(f"{recording.name}/{number}")
-            await spans.insert(_VarintBytes(len(record)) + record, batches[-1])
-    await spans.refresh_traces(batches)
+            await spans.insert(_framed(rewritten(TRACES, message, _NESTING), ours), batch)
+            await spans.refresh_traces([batch])
+        else:
+            told = Logs(experiment_ids=[experiment] * len(message.resource_logs), received_at=clock.now_ns())
+            await logs.insert(_framed(rewritten(LOGS, message, _NESTING), told), batch)
+            await spans.refresh_traces_of_logs([batch])
 
 
 def _call(call: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -19,6 +19,7 @@ from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
 from tracestone.collector.ingest.evaluations import Evaluations
+from tracestone.collector.ingest.log_follow import LogFollow
 from tracestone.collector.ingest.pipeline import Pipeline
 from tracestone.collector.ingest.refresh import TraceRefresh
 from tracestone.collector.ingest.turns import Turns
@@ -273,17 +274,21 @@ class Collector:
             self._receiver_logs.append(logs)
         dead_letters = self._dead_letters = DeadLetters(settings.data_dir / "deadletter")
         turns, touches = Turns(), TouchStore(self._columnar)
+        refresh = TraceRefresh(self.spans, self._receipt)
         destinations = {
             "traces": Destination(
                 self.spans.insert,
-                TraceRefresh(self.spans, self._receipt),
+                refresh,
                 touches.touched,
                 touches.touch,
                 "traces",
                 "sipHash64(trace_id)",
             ),
             "logs": Destination(
-                self.logs.insert, self._evaluations.follow, computed="evaluations", shared_by="sipHash64(log_id)"
+                self.logs.insert,
+                LogFollow(refresh, self._evaluations),
+                computed="evaluations and the content of spans",
+                shared_by="sipHash64(log_id)",
             ),
             "metrics": Destination(OtlpTable(self._columnar, "metrics", "Metrics").insert),
         }

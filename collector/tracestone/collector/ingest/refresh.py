@@ -1,4 +1,4 @@
-"""What follows the inserts of spans: the rows of the traces they touched, each written later than the one before."""
+"""What follows the inserts of spans and of logs: the rows of their traces, each written later than the one before."""
 
 from collections.abc import Sequence
 
@@ -21,9 +21,17 @@ class TraceRefresh:
 
     async def __call__(self, batches: Sequence[str], share: int, shares: int) -> None:
         """See `Destination.follow`. Never two at once."""
+        await self._spans.refresh_traces(batches, share, shares, at_least_ns=await self._floor())
+        self._receipt.at_least(clock.now_ns())
+
+    async def of_logs(self, batches: Sequence[str], share: int, shares: int) -> None:
+        """The same for batches of logs."""
+        await self._spans.refresh_traces_of_logs(batches, share, shares, at_least_ns=await self._floor())
+        self._receipt.at_least(clock.now_ns())
+
+    async def _floor(self) -> int:
         if not self._has_looked:
             # By a process before this one, after the last record that its log knows of.
             self._receipt.at_least(await self._spans.refreshed_beyond(clock.now_ns()))
             self._has_looked = True
-        await self._spans.refresh_traces(batches, share, shares, at_least_ns=self._receipt.floor())
-        self._receipt.at_least(clock.now_ns())
+        return self._receipt.floor()

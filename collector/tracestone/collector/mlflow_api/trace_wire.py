@@ -121,10 +121,11 @@ def _with_mlflow_names(span: Span) -> dict[str, Any]:
     derived: dict[str, Any] = {}
     if span.span_type:
         derived[_SPAN_TYPE] = "CHAT_MODEL" if span.operation == "chat" else span.span_type.upper()
-    if span.input:
-        derived[_SPAN_INPUTS] = _parsed(span.input)
-    if span.output:
-        derived[_SPAN_OUTPUTS] = _parsed(span.output)
+    # messages alone where events or log records told them
+    if given := span.input or span.input_messages:
+        derived[_SPAN_INPUTS] = _parsed(given)
+    if answered := span.output or span.output_messages:
+        derived[_SPAN_OUTPUTS] = _parsed(answered)
     if span.input_tokens is not None or span.output_tokens is not None:
         derived[_TOKEN_USAGE] = _token_usage(span)
     return derived | span.attributes

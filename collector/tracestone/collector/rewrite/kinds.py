@@ -1,21 +1,19 @@
 """What a rewrite does with a slice of spans."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from string import Template
 from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.errors import Invalid
+from tracestone.schema.mapping.generate import told
 from tracestone.schema.prices.cost import STORED, expression
 
 _SLICE_SECONDS = 5
 # ClickHouse keeps nanoseconds from 1900 to 2262.
 _FIRST_NS, _LAST_NS = -(2**60), 2**63 - 1
-
-# The views unfold what a block holds several times over.
-_INTO_VIEWS = {"max_block_size": 4096}
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class Kind:
 
     changed: str
     rewrite: tuple[str, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _reprice() -> Kind:
@@ -41,7 +38,8 @@ def _reprice() -> Kind:
 
 def _renormalise() -> Kind:
     queries = sqlfiles.queries("clickhouse", "renormalise")
-    return Kind(queries["changed"], (queries["rewrite"], queries["hide_moved"]), _INTO_VIEWS)
+    rewrite = Template(queries["rewrite"]).substitute(told("log_events"))
+    return Kind(queries["changed"], (rewrite, queries["hide_moved"]))
 
 
 KINDS: Mapping[str, Kind] = {"reprice": _reprice(), "renormalise": _renormalise()}

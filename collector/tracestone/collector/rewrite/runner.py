@@ -16,6 +16,7 @@ from tracestone.schema import clock, sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Unavailable
+from tracestone.schema.mapping.generate import REWRITING
 from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.rewrites import Position, Rewrite, RewriteStore
 from tracestone.schema.stores.spans import SpanStore
@@ -27,16 +28,6 @@ _PRICES_AT_ONCE = 1000
 _PRICES_SECONDS = 0.1
 STEP_SPANS = 50_000
 _QUERIES = sqlfiles.queries("clickhouse", "rewrites")
-# One thread, so that what arrives meanwhile has the others; blocks small enough for spans that are large.
-_REWRITING = {
-    "max_threads": 1,
-    "insert_deduplicate": 0,
-    "optimize_on_insert": 0,
-    "min_insert_block_size_bytes": 64 * 1024 * 1024,
-    "allow_reorder_prewhere_conditions": 0,
-    "short_circuit_function_evaluation": "disable",
-    "max_partitions_per_insert_block": 0,
-}
 
 
 class Runner:
@@ -142,12 +133,11 @@ class Runner:
         batch = f"rewrite {asked.rewrite_id} {upto.experiment_id} {upto.slice}"
         where = {"experiment_id": upto.experiment_id, "after": after, "upto": upto.slice}
         bound = {**asked.parameters, **where}
-        settings = {**_REWRITING, **kind.settings}
         (spans,) = await self._columnar.query(_QUERIES["spans_in_step"], where)
         (changed,) = await self._columnar.query(kind.changed, bound, {"max_threads": 1})
         if changed["changed"]:
             for statement in kind.rewrite:
-                await self._columnar.command(statement, bound, {**settings, "log_comment": batch})
+                await self._columnar.command(statement, bound, {**REWRITING, "log_comment": batch})
         if again:
             await self._columnar.command(_QUERIES["touch_step"], {**where, "batch": batch})
         if changed["changed"] or again:

@@ -22,6 +22,21 @@ from tracestone.schema.prices import cost
 # Longer strings are kept in attributes_text, away from what lists and charts read.
 TEXT_FROM_BYTES = 256
 PREVIEW_CHARACTERS = 240
+# With which a row of `spans_again` is inserted once more.
+REWRITING = {
+    # one thread, so that what arrives meanwhile has the others
+    "max_threads": 1,
+    "insert_deduplicate": 0,
+    "optimize_on_insert": 0,
+    # the views unfold what a block holds several times over
+    "max_block_size": 4096,
+    "min_insert_block_size_bytes": 64 * 1024 * 1024,
+    "allow_reorder_prewhere_conditions": 0,
+    "short_circuit_function_evaluation": "disable",
+    # as for what comes first (stores/otlp.py)
+    "optimize_and_compare_chain": 0,
+    "max_partitions_per_insert_block": 0,
+}
 
 _RANKS = 64
 _CONVENTIONS = 64
@@ -46,6 +61,13 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
         Template(_data(f"{name}.sql.tmpl")).substitute(values).strip().rstrip(";")
         for name in ("spans_in", "span_rows", "spans_read", "spans_again")
     )
+
+
+def told(events: str) -> dict[str, str]:
+    """What a span's log events say for columns that are stored, as expressions by name, from a column of `events`."""
+    pairs = [line.partition(" = ") for line in _data("told.sql.tmpl").splitlines() if not line.startswith("--")]
+    values = {"events": events, "preview": str(PREVIEW_CHARACTERS)}
+    return {name: Template(expression).substitute(values) for name, _, expression in pairs}
 
 
 def priced() -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
 from tracestone.schema.spans import Span, SpanEvent, SpanLink
+from tracestone.schema.stores.log_contents import LogContents
 from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.traces import Trace, TraceInfo
 
@@ -34,6 +35,7 @@ class SpanStore:
     def __init__(self, columnar: Columnar) -> None:
         self._columnar = columnar
         self._table = OtlpTable(columnar, "traces", "Traces")
+        self._contents = LogContents(columnar)
 
     async def insert(self, payload: bytes, batch: str) -> None:
         """Hands over length-delimited `ingest.v1.Traces` messages of a batch, all or part of it.
@@ -47,8 +49,10 @@ class SpanStore:
     ) -> None:
         """Recomputes the traces that these batches touched: all, or one share of several. Safe to repeat.
 
-        The rows are written with ClickHouse's time, or `at_least_ns` if that is later.
+        The rows are written with ClickHouse's time, or `at_least_ns` if that is later. Before, log records with content
+        become part of their spans' rows (`LogContents`).
         """
+        await self._contents.join(batches, share, shares)
         parameters = {"batches": list(batches), "share": share, "shares": shares, "at_least_ns": at_least_ns}
         for _ in range(_HIDES):
             try:
@@ -63,6 +67,13 @@ class SpanStore:
         """When the last trace's row was written that was written after `after_ns`, 0 when none was."""
         rows = await self._columnar.query(_INGEST["refreshed_beyond"], {"after_ns": after_ns})
         return int(rows[0]["at_ns"])
+
+    async def refresh_traces_of_logs(
+        self, batches: Sequence[str], share: int = 0, shares: int = 1, *, at_least_ns: int = 0
+    ) -> None:
+        """Does that for the traces whose log records with content these batches of logs brought."""
+        if touched := await self._contents.touch(batches, share, shares):
+            await self.refresh_traces([touched], at_least_ns=at_least_ns)
 
     async def trace(self, trace_id: str, experiment_id: int | None = None) -> Trace | None:
         """A trace with its first `MAX_SPANS` spans; without an experiment, the first that has it. None when unknown."""
