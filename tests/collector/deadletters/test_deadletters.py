@@ -175,6 +175,7 @@ async def test_what_is_refused_again_after_a_crash_in_another_batch_is_one_lette
     (tmp_path / "deadletter" / f"{names[0][0][0]}.json").unlink()
     async with running(pool, picky, tmp_path) as here:
         await check_exact(Here(here), account)
+        assert await here.collector.barrier(("traces",)) is None
     (letter,) = await terminal.letters()
     assert letter["items"] == 1 and letter["name"] != names[0][0][0]
 
