@@ -20,8 +20,8 @@ from tracestone.schema.stores.prices import PriceTable
 
 _TEMPLATE = "migrated"
 _HISTORY = "schema_migrations"
-# What is there from the start stays there: the prices of the package.
-_KEPT = (_HISTORY, "model_price_rows", "price_providers")
+# What is there from the start stays there: the prices of the package, and which map its views follow.
+_KEPT = (_HISTORY, "model_price_rows", "price_providers", "attribute_maps")
 _OWN_PRICES = "model_price_rows WHERE own"
 _TABLES = (
     "SELECT name, toString(uuid) AS uuid, if(engine LIKE '%MergeTree', create_table_query, '') AS made,"
