@@ -290,7 +290,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
             fill(ports, sender, arguments.spans, end_ns)
             filled = {"spans": sender.sent, "end_ns": end_ns, "traces": sender.traces}
             note.write_text(json.dumps(filled))
-            at_rest(sql)
+        at_rest(sql)
         end_ns = filled["end_ns"]
         sizes(sql, filled["spans"])
         load = None
