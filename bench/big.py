@@ -12,8 +12,6 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -22,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingest import Ports, Sql, free_ports, wait_ready
+from ingest import Ports, Sql, free_ports, start, wait_ready
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from payloads import attribute, text
@@ -175,12 +173,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     ports = free_ports()
     if arguments.port:
         ports = Ports(ports.grpc, ports.http, arguments.port, ports.sql)
-    command = [
-        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
-        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
-        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = start(ports, folder)
     try:
         wait_ready(process)
         now = time.time_ns() - arguments.turns * 1000 * MS

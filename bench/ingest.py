@@ -84,6 +84,16 @@ def free_ports() -> Ports:
     return ports
 
 
+def start(ports: Ports, folder: Path, *options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
+    """A `tracestone up` on these ports with its data in a folder; `wait_ready` waits for it."""
+    command = [
+        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
+        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
+        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning", *options,
+    ]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=start_new_session)
+
+
 class Sql:
     """Questions to the SQL endpoint."""
 
@@ -327,13 +337,7 @@ def on_disk(folder: Path) -> int:
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One run; figures by name."""
     ports = free_ports()
-    command = [
-        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
-        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
-        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
-        *(WAITING_LOADER if arguments.receive_only else []), *arguments.option,
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = start(ports, folder, *(WAITING_LOADER if arguments.receive_only else []), *arguments.option)
     try:
         await asyncio.to_thread(wait_ready, process)
         pid = process.pid

@@ -16,8 +16,6 @@ import contextlib
 import json
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,7 +29,7 @@ from typing import Any
 import grpc
 import numpy as np
 import workload
-from ingest import EXPORT, Ports, Sql, free_ports, wait_ready
+from ingest import EXPORT, Ports, Sql, free_ports, start, wait_ready
 
 WINDOW_DAYS = 7
 SHAPES = 96
@@ -273,13 +271,8 @@ def fill(ports: Ports, sender: Sender, spans: int, end_ns: int) -> None:
 def run(arguments: argparse.Namespace, folder: Path) -> None:
     """Starts, fills unless it is full, asks."""
     ports = free_ports()
-    command = [
-        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder / "data"),
-        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
-        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
-    ]  # fmt: skip
     note = folder / "filled.json"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = start(ports, folder / "data")
     try:
         wait_ready(process)
         sql, sender = Sql(ports.sql), Sender(ports.grpc, seed=3)

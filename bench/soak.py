@@ -21,8 +21,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -248,14 +246,8 @@ class Soak:
 async def run(arguments: argparse.Namespace, folder: Path) -> None:
     """Starts a Tracestone of its own, and ends it."""
     ports = ingest.free_ports()
-    command = [
-        str(Path(sys.executable).with_name("tracestone")), "up", "--data-dir", str(folder),
-        "--otlp-grpc-port", str(ports.grpc), "--otlp-http-port", str(ports.http),
-        "--port", str(ports.main), "--sql-port", str(ports.sql), "--log-level", "warning",
-        *FOR_THE_COUNT, *arguments.option,
-    ]  # fmt: skip
     # A session of its own: Ctrl-C is for the load alone.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = ingest.start(ports, folder, *FOR_THE_COUNT, *arguments.option, start_new_session=True)
     try:
         await asyncio.to_thread(ingest.wait_ready, process)
         await asyncio.sleep(3)
