@@ -13,7 +13,7 @@ import pytest
 from support.stored_traces import numbered
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
-from tracestone.schema.scorers import define
+from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.scorers import ScorerStore
 
 TESTS = Path(__file__).parents[1]

@@ -3,7 +3,8 @@
 import pytest
 
 from tracestone.schema.errors import Invalid
-from tracestone.schema.scorers import MODELS, RegexMatch, define
+from tracestone.schema.scorers.definition import MODELS, define
+from tracestone.schema.scorers.heuristics import RegexMatch
 
 JUDGE = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-mini"}
 TWICE = {"type": "category", "categories": ["a", "a"]}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.traces import span, trace
-from tracestone.schema.scorers import MODELS, define
+from tracestone.schema.scorers.definition import MODELS, define
 from tracestone.schema.traces import Trace
 from tracestone.scoring.scorers.protocol import Finding
 from tracestone.scoring.scorers.registry import HEURISTICS

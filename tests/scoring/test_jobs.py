@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from tracestone.schema.assessments import Assessment
 from tracestone.schema.engines.postgres import Pool
-from tracestone.schema.scorers import define
+from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
 from tracestone.schema.stores.scorers import ScorerStore

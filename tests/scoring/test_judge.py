@@ -8,7 +8,7 @@ import pytest
 
 from support.openai_server import Answer, Failure, OpenAIServer
 from support.traces import span, trace
-from tracestone.schema.scorers import Judge
+from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.stores.jobs import Usage
 from tracestone.schema.traces import Trace
 from tracestone.scoring.judges import prompts, verdict

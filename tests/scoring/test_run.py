@@ -16,7 +16,7 @@ from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
-from tracestone.schema.scorers import define
+from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
 from tracestone.schema.stores.scorers import ScorerStore

@@ -7,7 +7,7 @@ import pytest
 
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
-from tracestone.schema.scorers import OnlineConfig
+from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look
 from tracestone.scoring.sample import Sampler, probability, threshold
 

@@ -8,7 +8,7 @@ import pytest
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
-from tracestone.schema.scorers import define
+from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.sample import Sampler

@@ -24,7 +24,8 @@ from starlette.routing import Route
 from tracestone.collector import problems
 from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.online import OnlineSetup
-from tracestone.schema.scorers import OnlineConfig, Scorer
+from tracestone.schema.scorers.definition import Scorer
+from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.scorers import ScorerStore
 
 Handler = Callable[["Deps", Request], Awaitable[Response]]

@@ -6,7 +6,10 @@ from typing import Any
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid
 from tracestone.schema.filter_sql import check_filter
-from tracestone.schema.scorers import Judge, OnlineConfig, OnlineRequest, Scorer, checked, define
+from tracestone.schema.scorers.definition import Scorer, define
+from tracestone.schema.scorers.judges import Judge
+from tracestone.schema.scorers.online import OnlineConfig, OnlineRequest
+from tracestone.schema.scorers.parameters import checked
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.scorers import ScorerStore
 

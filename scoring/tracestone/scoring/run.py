@@ -17,14 +17,14 @@ from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import MissingExtra, TooLarge
-from tracestone.schema.scorers import Scorer
+from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Job, JobStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.traces import Trace
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.load import BatchedTraces
-from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TraceScorer
+from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TargetScorer
 from tracestone.scoring.scorers.registry import ready
 from tracestone.scoring.scorers.subject import subject_of
 
@@ -72,7 +72,7 @@ class Runner:
         self._assessments = assessments
         self._provider = provider
         self._backoff = backoff_seconds
-        self._ready: dict[tuple[str, int], TraceScorer] = {}
+        self._ready: dict[tuple[str, int], TargetScorer] = {}
 
     async def run(self, job: Job) -> None:
         """Scores a claimed job and records the outcome, or puts it back for later. Raises StorageDown."""
@@ -115,7 +115,7 @@ class Runner:
                 },
             )
 
-    async def _attempt(self, job: Job, scorer: TraceScorer) -> Outcome:
+    async def _attempt(self, job: Job, scorer: TargetScorer) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
             raise AttemptFailed("WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False)
         trace = await self._load(job)
@@ -145,7 +145,7 @@ class Runner:
                     await self._assessments.record(assessment, connection)
         return held
 
-    def _scorer(self, definition: Scorer) -> TraceScorer:
+    def _scorer(self, definition: Scorer) -> TargetScorer:
         key = (definition.name, definition.version)
         if key not in self._ready:
             if len(self._ready) >= _MAX_READY:

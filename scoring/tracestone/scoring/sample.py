@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.filter_sql import compose
-from tracestone.schema.scorers import OnlineConfig
+from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
 _BUCKETS = 2**53

@@ -25,7 +25,7 @@ import logging
 
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
-from tracestone.schema.scorers import OnlineConfig
+from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import JobStore, Look
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring import sample

@@ -10,7 +10,7 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.online import OnlineSetup
-from tracestone.schema.scorers import Definition, define
+from tracestone.schema.scorers.definition import Definition, define
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.scorers import ScorerStore
 

@@ -5,7 +5,8 @@ import asyncpg
 from tracestone.schema import clock, sqlfiles
 from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import Invalid, NotFound, StorageDown, TooLarge
-from tracestone.schema.scorers import Definition, OnlineConfig, Scorer, define
+from tracestone.schema.scorers.definition import Definition, Scorer, define
+from tracestone.schema.scorers.online import OnlineConfig
 
 MAX_SCORERS = 1000
 MAX_VERSIONS = 10_000

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tracestone.schema.scorers import Judge
+from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.stores.jobs import Usage
 from tracestone.scoring.judges import prompts, verdict
 from tracestone.scoring.judges.prompts import Message

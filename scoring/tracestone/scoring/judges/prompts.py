@@ -9,7 +9,7 @@ the same prompt.
 import hashlib
 import re
 
-from tracestone.schema.scorers import Judge
+from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.spans import Span
 from tracestone.scoring.judges.verdict import describe
 from tracestone.scoring.scorers.protocol import Subject

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, create_model
 
-from tracestone.schema.scorers import BoolVerdict, CategoryVerdict, NumberVerdict, TextVerdict, VerdictSpec
+from tracestone.schema.scorers.judges import BoolVerdict, CategoryVerdict, NumberVerdict, TextVerdict, VerdictSpec
 
 MAX_RATIONALE_CHARACTERS = 20_000
 MAX_ANSWER_CHARACTERS = 200_000

@@ -1,23 +1,60 @@
 """What a scorer gets, what it gives back, and how it says that it could not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tracestone.schema.assessments import AssessmentError
+from tracestone.schema.assessments import AssessmentError, TargetType
+from tracestone.schema.spans import Span
 from tracestone.schema.stores.jobs import Usage
 from tracestone.schema.traces import Trace
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A trace as a scorer sees it.
-
-    `inputs` and `outputs` are the text a user sent and got; "" when there is none.
-    """
+class Turn:
+    """A trace and the text a user sent and got in it; "" when there is none."""
 
     trace: Trace
     inputs: str
     outputs: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A span, a trace or a session as a scorer sees it.
+
+    `turns` holds the trace (of a span: with that span alone), or the traces of the session in order of time.
+    `inputs` and `outputs` are text; of a session the first input and the last output. `expectations` are what people
+    expect of the target, by name. `omitted` counts the earliest turns of a session that are left out.
+    """
+
+    target_type: TargetType
+    turns: tuple[Turn, ...]
+    inputs: str
+    outputs: str
+    span: Span | None = None
+    expectations: Mapping[str, Any] = field(default_factory=dict)
+    session_id: str = ""
+    omitted: int = 0
+
+    @property
+    def trace(self) -> Trace:
+        """The trace; of a session the latest."""
+        return self.turns[-1].trace
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Every span the target consists of."""
+        if self.span is not None:
+            return (self.span,)
+        return tuple(span for turn in self.turns for span in turn.trace.spans)
+
+    @property
+    def duration_ns(self) -> int:
+        """How long it took; of a session the sum of its traces."""
+        if self.span is not None:
+            return self.span.duration_ns
+        return sum(turn.trace.info.duration_ns for turn in self.turns)
 
 
 @dataclass(frozen=True)
@@ -64,7 +101,7 @@ class AttemptFailed(Exception):
         self.usage = usage or Usage()
 
 
-class TraceScorer(Protocol):
+class TargetScorer(Protocol):
     """One version of a scorer, ready to use."""
 
     @property
@@ -77,5 +114,5 @@ class TraceScorer(Protocol):
     def retries(self) -> int: ...
 
     async def score(self, subject: Subject) -> Outcome:
-        """The verdict on a trace. Raises AttemptFailed."""
+        """The verdict on a target. Raises AttemptFailed."""
         ...

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracestone.schema.scorers import Judge, Parameters, Scorer
+from tracestone.schema.scorers.definition import Scorer
+from tracestone.schema.scorers.judges import Judge
+from tracestone.schema.scorers.parameters import Parameters
 from tracestone.scoring.judges.judge import JudgeScorer
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.scorers.heuristics import run, text
-from tracestone.scoring.scorers.protocol import Finding, Outcome, Subject, TraceScorer
+from tracestone.scoring.scorers.protocol import Finding, Outcome, Subject, TargetScorer
 
 HEURISTICS: Mapping[str, Callable[[Any, Subject], Finding]] = {
     "regex_match": text.regex_match,
@@ -36,7 +38,7 @@ class HeuristicScorer:
         return Outcome(self.source_type, self.source_id, finding.value, finding.rationale)
 
 
-def ready(scorer: Scorer, provider: Provider) -> TraceScorer:
+def ready(scorer: Scorer, provider: Provider) -> TargetScorer:
     """The scorer, ready to use; judges call models through `provider`."""
     if isinstance(scorer.parameters, Judge):
         return JudgeScorer(scorer.parameters, provider)

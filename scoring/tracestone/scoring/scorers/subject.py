@@ -1,15 +1,47 @@
-"""The text a user sent and got, taken from the spans of a trace. Pure."""
+"""The text a user sent and got, taken from spans. Pure."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracestone.schema.spans import Span
 from tracestone.schema.traces import Trace
-from tracestone.scoring.scorers.protocol import Subject
+from tracestone.scoring.scorers.protocol import Subject, Turn
 
 
-def subject_of(trace: Trace) -> Subject:
-    """The trace with its input and output.
+def subject_of(trace: Trace, expectations: Mapping[str, Any] | None = None) -> Subject:
+    """The trace with its input and output."""
+    turn = turn_of(trace)
+    return Subject("trace", (turn,), turn.inputs, turn.outputs, expectations=expectations or {})
+
+
+def subject_of_span(trace: Trace, span: Span, expectations: Mapping[str, Any] | None = None) -> Subject:
+    """A span of a trace."""
+    inputs, outputs = _input(span) or span.tool_arguments, _output(span) or span.tool_result or span.retrieval_documents
+    turn = Turn(trace, inputs, outputs)
+    return Subject("span", (turn,), inputs, outputs, span=span, expectations=expectations or {})
+
+
+def subject_of_session(
+    session_id: str, traces: Sequence[Trace], omitted: int = 0, expectations: Mapping[str, Any] | None = None
+) -> Subject:
+    """A session: its traces in order of time, of which the first `omitted` may be left out."""
+    turns = tuple(turn_of(trace) for trace in traces)
+    inputs = next((turn.inputs for turn in turns if turn.inputs), "")
+    outputs = next((turn.outputs for turn in reversed(turns) if turn.outputs), "")
+    return Subject(
+        "session",
+        turns,
+        inputs,
+        outputs,
+        expectations=expectations or {},
+        session_id=session_id,
+        omitted=omitted,
+    )
+
+
+def turn_of(trace: Trace) -> Turn:
+    """A trace's input and output.
 
     They are the root span's; where the root has none (a web framework's span, say), the input of the first
     span that has one, and the output of the last one to end.
@@ -23,7 +55,7 @@ def subject_of(trace: Trace) -> Subject:
     if not outputs:
         by_end = sorted(trace.spans, key=lambda span: span.end_time_ns, reverse=True)
         outputs = next((text for span in by_end if (text := _output(span))), "")
-    return Subject(trace, inputs, outputs)
+    return Turn(trace, inputs, outputs)
 
 
 def _input(span: Span) -> str:

@@ -4,7 +4,7 @@ import json
 from typing import NoReturn
 
 from tracestone.schema.patterns import compile_pattern
-from tracestone.schema.scorers import JsonValidity, RegexMatch, ResponseLength
+from tracestone.schema.scorers.heuristics import JsonValidity, RegexMatch, ResponseLength
 from tracestone.scoring.scorers.protocol import Finding, Subject
 
 
