@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from support.openai_server import Answer, Behaviour, Failure, OpenAIServer, Raw, Slow
+from support.openai_server import Answer, Behaviour, Failure, OpenAIServer, Raw, Slow, embedding
 from tracestone.schema.stores.jobs import Usage
-from tracestone.scoring.llm import MAX_MESSAGE_CHARACTERS, Call, CallFailed, LiteLLM, redact
+from tracestone.scoring.llm import MAX_MESSAGE_CHARACTERS, Call, CallFailed, EmbeddingCall, LiteLLM, redact
 
 FORMAT = {
     "type": "json_schema",
@@ -118,6 +118,39 @@ async def test_a_refused_key_is_not_shown(
     assert failed.value.code == "UNAUTHENTICATED"
     assert "a-key-of-no-known-form" not in str(failed.value)
     assert "[redacted]" in failed.value.message
+
+
+async def test_texts_are_embedded_in_one_call_with_tokens_and_usd(
+    provider_server: OpenAIServer, litellm_provider: LiteLLM
+) -> None:
+    texts = ["a cab", "zoo" * 100]
+    call = EmbeddingCall("openai/text-embedding-3-small", texts, 20.0, provider_server.url)
+    found = await litellm_provider.embed(call)
+    assert found.vectors == tuple(tuple(embedding(text)) for text in texts)
+    # text-embedding-3-small costs 0.02 USD per million tokens.
+    assert found.usage == Usage(1, pytest.approx(76 * 0.02e-6), 76, 0)
+    (received,) = provider_server.received
+    assert (received.body["model"], received.body["input"]) == ("text-embedding-3-small", texts)
+    assert litellm_provider.spent == {"ok": 1.0, "failed": 0.0, "cost_usd": pytest.approx(76 * 0.02e-6)}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "retryable"),
+    [
+        (Failure(429, "slow down"), "RATE_LIMITED", True),
+        (Failure(401, "bad key"), "UNAUTHENTICATED", False),
+        (Raw(b'{"object": "list", "data": [], "usage": {"prompt_tokens": 1}}'), "PROVIDER_ERROR", True),
+    ],
+    ids=str,
+)
+async def test_a_failed_embedding_says_whether_another_try_may_help(
+    provider_server: OpenAIServer, litellm_provider: LiteLLM, behaviour: Behaviour, code: str, retryable: bool
+) -> None:
+    provider_server.script = [behaviour]
+    with pytest.raises(CallFailed) as failed:
+        await litellm_provider.embed(EmbeddingCall("openai/text-embedding-3-small", ["a"], 20.0, provider_server.url))
+    assert (failed.value.code, failed.value.retryable) == (code, retryable)
+    assert litellm_provider.spent["failed"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A local server that speaks OpenAI's chat completions over HTTP: the one remote party that tests may fake.
+"""A local server that speaks OpenAI's chat completions and embeddings: the one remote party that tests may fake.
 
 It runs on a thread with an event loop of its own, so that clients of any kind and other processes can call
 it. What it answers is a script of behaviours, used up one request at a time; after the script, or without
@@ -80,7 +80,12 @@ class OpenAIServer:
         self._at_once = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
-        app = Starlette(routes=[Route("/v1/chat/completions", self._completions, methods=["POST"])])
+        app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._completions, methods=["POST"]),
+                Route("/v1/embeddings", self._completions, methods=["POST"]),
+            ]
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1)
         )
@@ -115,6 +120,8 @@ class OpenAIServer:
                 return _failure(behaviour)
             if isinstance(behaviour, Raw):
                 return Response(behaviour.body, media_type="application/json")
+            if "input" in body:
+                return JSONResponse(_embeddings(body))
             if body.get("stream"):
                 return StreamingResponse(_stream(body, behaviour), media_type="text/event-stream")
             return JSONResponse(_completion(body, behaviour))
@@ -179,6 +186,22 @@ def _completion(body: dict[str, Any], answer: Answer) -> dict[str, Any]:
             }
         ],
         "usage": _usage(body, answer),
+    }
+
+
+def embedding(text: str) -> list[float]:
+    """How often each letter occurs: texts of the same letters are alike."""
+    return [float(text.lower().count(letter)) for letter in "abcdefghijklmnopqrstuvwxyz"]
+
+
+def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    tokens = max(1, sum(map(len, texts)) // 4)
+    return {
+        "object": "list",
+        "model": body["model"],
+        "data": [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(texts)],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 

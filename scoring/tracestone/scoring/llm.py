@@ -10,8 +10,8 @@ callbacks, so a judge's own calls are not recorded as traces and judged in turn.
 import asyncio
 import importlib
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -56,6 +56,24 @@ class Reply:
     model: str
 
 
+@dataclass(frozen=True)
+class EmbeddingCall:
+    """One request for the embeddings of some texts; `timeout` is in seconds."""
+
+    model: str
+    texts: Sequence[str]
+    timeout: float
+    api_base: str | None
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A vector for each text, in their order, and what the call cost."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage
+
+
 class CallFailed(Exception):
     """A call gave no text. The message holds no secret and is short enough to store."""
 
@@ -68,9 +86,13 @@ class CallFailed(Exception):
 
 
 class Provider(Protocol):
-    """Whatever can complete a chat."""
+    """Whatever can complete a chat and embed texts."""
 
     async def complete(self, call: Call) -> Reply:
+        """One call, at most `call.timeout` seconds long. Raises CallFailed."""
+        ...
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
         """One call, at most `call.timeout` seconds long. Raises CallFailed."""
         ...
 
@@ -91,20 +113,11 @@ class LiteLLM:
 
         Raises CallFailed; MissingExtra when litellm is not installed.
         """
-        try:
-            reply = await self._complete(call)
-        except CallFailed:
-            self.spent["failed"] += 1
-            raise
-        self.spent["ok"] += 1
-        self.spent["cost_usd"] += reply.usage.cost_usd or 0.0
-        return reply
-
-    async def _complete(self, call: Call) -> Reply:
         litellm = await self._loaded()
-        try:
-            async with asyncio.timeout(call.timeout):
-                response = await litellm.acompletion(
+        with self._counted():
+            response = await _answered(
+                call.timeout,
+                litellm.acompletion(
                     **call.params,
                     model=call.model,
                     messages=[dict(message) for message in call.messages],
@@ -114,12 +127,43 @@ class LiteLLM:
                     num_retries=0,
                     max_retries=0,
                     drop_params=True,
-                )
-        except TimeoutError as error:
-            raise CallFailed("TIMEOUT", f"no answer within {call.timeout:g} seconds", retryable=True) from error
-        except Exception as error:
-            raise _failure(error) from error
-        return Reply(_text(response), _usage(litellm, call.model, response), str(getattr(response, "model", "") or ""))
+                ),
+            )
+        usage = _usage(litellm, call.model, response)
+        self.spent["cost_usd"] += usage.cost_usd or 0.0
+        return Reply(_text(response), usage, str(getattr(response, "model", "") or ""))
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        """One call, at most `call.timeout` seconds long.
+
+        Raises CallFailed; MissingExtra when litellm is not installed.
+        """
+        litellm = await self._loaded()
+        with self._counted():
+            response = await _answered(
+                call.timeout,
+                litellm.aembedding(
+                    model=call.model,
+                    input=list(call.texts),
+                    timeout=call.timeout,
+                    api_base=call.api_base,
+                    num_retries=0,
+                    max_retries=0,
+                ),
+            )
+            vectors = _vectors(response, len(call.texts))
+        usage = _usage(litellm, call.model, response)
+        self.spent["cost_usd"] += usage.cost_usd or 0.0
+        return Embeddings(vectors, usage)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except CallFailed:
+            self.spent["failed"] += 1
+            raise
+        self.spent["ok"] += 1
 
     async def close(self) -> None:
         """Closes the connections and ends the background task that litellm keeps. Safe to call twice."""
@@ -162,7 +206,19 @@ def _load() -> Any:
     litellm.success_callback = []
     litellm.failure_callback = []
     litellm.cache = None
+    litellm.DEFAULT_MAX_RETRIES = 0  # embedding() takes it instead of a max_retries of 0
     return litellm
+
+
+async def _answered(seconds: float, asked: Awaitable[Any]) -> Any:
+    """What litellm answers in time. Raises CallFailed."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise CallFailed("TIMEOUT", f"no answer within {seconds:g} seconds", retryable=True) from error
+    except Exception as error:
+        raise _failure(error) from error
 
 
 def _failure(error: Exception) -> CallFailed:
@@ -200,6 +256,17 @@ def _text(response: Any) -> str:
     choices = getattr(response, "choices", None) or []
     content = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
     return content if isinstance(content, str) else ""
+
+
+def _vectors(response: Any, wanted: int) -> tuple[tuple[float, ...], ...]:
+    """The embeddings in the order of the texts. Raises CallFailed when they are not as many, or no vectors."""
+    try:
+        found = sorted((item["index"], tuple(map(float, item["embedding"]))) for item in response.data)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        found = []
+    if [index for index, _ in found] != list(range(wanted)) or len({len(vector) for _, vector in found}) != 1:
+        raise CallFailed("PROVIDER_ERROR", "the answer does not hold one embedding for each text", retryable=True)
+    return tuple(vector for _, vector in found)
 
 
 def _usage(litellm: Any, model: str, response: Any) -> Usage:
