@@ -167,6 +167,12 @@ class Settings(BaseSettings):
         description="Scorers and their online configurations, applied at start (see docs/scoring.md).",
     )
 
+    budgets: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Budgets of judges, in USD or tokens per day, week or month, applied at start"
+        " (see docs/scoring.md).",
+    )
+
     prices_file: Path | None = Field(
         None, description="YAML file with prices of this deployment, applied at start (see docs/costs.md)."
     )

@@ -4,15 +4,21 @@ import asyncio
 import logging
 from typing import Any
 
+from tracestone.schema.budgeting import BudgetSetup
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, StartRefused
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.scoring.calls.budgeted import Budgeted
+from tracestone.scoring.calls.ledger import Ledger
+from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces, TraceReader
@@ -41,11 +47,14 @@ class Scoring:
         self._settings = settings
         self._scorers = ScorerStore(pool)
         self._setup = OnlineSetup(self._scorers, ExperimentStore(pool, settings.max_experiments), columnar)
+        self._budgets = BudgetSetup(BudgetStore(pool), self._scorers, ExperimentStore(pool, settings.max_experiments))
         self._provider = LiteLLM()
         jobs = JobStore(pool)
         woken = asyncio.Event()
         sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
-        runner = Runner(pool, jobs, self._scorers, BatchedTraces(spans), assessments, self._provider)
+        self._ledger = Ledger(self._budgets.store)
+        provider = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
+        runner = Runner(pool, jobs, self._scorers, BatchedTraces(spans), assessments, provider)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
             runner,
@@ -59,9 +68,10 @@ class Scoring:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Applies the setting `scorers` and begins. Raises StartRefused when one of them is invalid."""
+        """Applies the settings `scorers` and `budgets` and begins. Raises StartRefused when one of them is invalid."""
         try:
             await self._setup.apply(self._settings.scorers)
+            await self._budgets.apply(self._settings.budgets)
         except Invalid as error:
             raise StartRefused(f"The setting {error.field} cannot be used: {error.reason}.") from error
         await self._tell_of_others()
@@ -69,6 +79,7 @@ class Scoring:
         self._tasks = [
             asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
             asyncio.create_task(self._worker.run(self._stopping), name="scoring worker"),
+            asyncio.create_task(self._ledger.run(self._stopping), name="budgets"),
         ]
 
     async def stop(self) -> None:
@@ -76,6 +87,7 @@ class Scoring:
         self._stopping.set()
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._ledger.close()
         await self._provider.close()
 
     async def _tell_of_others(self) -> None:

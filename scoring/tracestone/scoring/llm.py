@@ -25,6 +25,7 @@ MAX_MESSAGE_CHARACTERS = 500
 _LONGEST_WAIT_SECONDS = 3600.0
 _TURNS_UNTIL_QUEUED = 5
 _FLUSH_SECONDS = 1.0
+_MOST_FACTS = 1000
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _SECRET = re.compile(
     r"(?i)\bbearer\s+[^\s\"',]+"
@@ -74,6 +75,15 @@ class Embeddings:
     usage: Usage
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a price map knows of a model: the highest prices of a token, in USD, and the most tokens of an answer."""
+
+    input_usd: float | None = None
+    output_usd: float | None = None
+    most_output_tokens: int | None = None
+
+
 class CallFailed(Exception):
     """A call gave no text. The message holds no secret and is short enough to store."""
 
@@ -106,6 +116,7 @@ class LiteLLM:
     def __init__(self) -> None:
         self._module: Any = None
         self.spent = {"ok": 0.0, "failed": 0.0, "cost_usd": 0.0}
+        self._facts: dict[tuple[str, bool], ModelFacts] = {}
         self._loading = asyncio.Lock()
 
     async def complete(self, call: Call) -> Reply:
@@ -164,6 +175,16 @@ class LiteLLM:
             self.spent["failed"] += 1
             raise
         self.spent["ok"] += 1
+
+    async def facts(self, model: str, *, fast: bool = False) -> ModelFacts:
+        """What litellm's price map knows of a model, of faster service too if asked. Raises MissingExtra."""
+        key = (model, fast)
+        if key not in self._facts:
+            litellm = await self._loaded()
+            if len(self._facts) >= _MOST_FACTS:
+                self._facts.clear()
+            self._facts[key] = _facts(litellm, *key)
+        return self._facts[key]
 
     async def close(self) -> None:
         """Closes the connections and ends the background task that litellm keeps. Safe to call twice."""
@@ -286,6 +307,28 @@ def _cost(litellm: Any, model: str, response: Any) -> float | None:
     except Exception:  # noqa: BLE001 - litellm raises bare Exception for an unknown price
         return None
     return cost if cost >= 0 else None
+
+
+def _facts(litellm: Any, model: str, fast: bool) -> ModelFacts:
+    try:
+        info = dict(litellm.get_model_info(model))
+    except Exception:  # noqa: BLE001 - litellm raises bare Exception for an unknown model
+        return ModelFacts()
+    return ModelFacts(
+        _highest(info, "input_cost_per_token", fast),
+        _highest(info, "output_cost_per_token", fast),
+        _count(info.get("max_output_tokens")) or None,
+    )
+
+
+def _highest(info: Mapping[str, Any], name: str, fast: bool) -> float | None:
+    """The highest of a price and of those for long requests (and for faster service), which are named after it."""
+    known = [
+        value
+        for key, value in info.items()
+        if key.startswith(name) and isinstance(value, int | float) and (fast or not key.endswith("_priority"))
+    ]
+    return max(map(float, known), default=None)
 
 
 def _count(value: Any) -> int | None:

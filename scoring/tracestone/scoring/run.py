@@ -19,9 +19,10 @@ from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import MissingExtra, TooLarge
 from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.stores.jobs import Job, JobStore
+from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.traces import Trace
+from tracestone.scoring.calls.account import Deferred, charged
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TargetScorer
@@ -43,12 +44,14 @@ _MAX_READY = 256
 class Scored:
     """What is to be written about a job, whose `spent` includes this attempt.
 
-    Either an outcome, or another try in `again` seconds; neither when there is a verdict already.
+    Either an outcome, or another try in `again` seconds, or a `wait` that is no try; none of them when there is a
+    verdict already.
     """
 
     job: Job
     outcome: Outcome | None = None
     again: float | None = None
+    wait: Wait | None = None
 
 
 class Runner:
@@ -85,7 +88,10 @@ class Runner:
         definition = await self._scorers.get(job.scorer_name, job.scorer_version)
         scorer = self._scorer(definition)
         try:
-            outcome = await self._attempt(job, scorer)
+            with charged(job.scorer_name, job.experiment_id) as account:
+                outcome = await self._attempt(job, scorer)
+        except Deferred as deferred:
+            return Scored(replace(job, spent=job.spent.plus(account.spent)), wait=deferred.wait)
         except AttemptFailed as failure:
             tried = replace(job, spent=job.spent.plus(failure.usage))
             most = max(scorer.retries, _LOAD_RETRIES) if failure.code in _LOAD_FAILURES else scorer.retries
@@ -102,6 +108,8 @@ class Runner:
         """
         if scored.again is not None:
             held = await self._jobs.retry(scored.job, scored.job.spent, scored.again)
+        elif scored.wait is not None:
+            held = await self._jobs.defer(scored.job, scored.job.spent, scored.wait)
         else:
             held = await self._finish(scored.job, scored.outcome)
         if not held:

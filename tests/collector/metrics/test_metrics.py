@@ -108,7 +108,8 @@ async def test_requests_and_items_are_counted_by_transport_signal_and_outcome(
     assert found.value("wal_waiting_bytes", signal="traces") == 0
     assert found.value("receiver_body_bytes") == 0
     assert found.value("mirror_waiting_rows") >= 0
-    assert found.all("scoring_jobs") == {("running",): 0, ("ready",): 0, ("waiting",): 0}
+    states = ("running", "ready", "waiting", "waiting_for_budget", "waiting_for_provider")
+    assert found.all("scoring_jobs") == {(state,): 0 for state in states}
     assert set(found.all("part_up").values()) == {1}
     assert len(found.all("build_info")) == 1
     assert found.value("process_resident_memory_bytes") > 0

@@ -13,6 +13,7 @@ workers that both believe they hold a job only the later one can finish it. A de
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -43,6 +44,21 @@ class Usage:
             _sum(self.input_tokens, other.input_tokens),
             _sum(self.output_tokens, other.output_tokens),
         )
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a job goes back untried: what it waits for, the reason, and until when, or for how many seconds.
+
+    `budget_id` and `seen` are those of a `schema.budgets.Refusal`.
+    """
+
+    waiting_for: Literal["budget", "provider"]
+    reason: str
+    until: datetime | None = None
+    seconds: float = 0.0
+    budget_id: int | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,9 @@ class JobStore:
             return int(await self._pool.fetchval(self._sql["waiting"], bound))
 
     async def by_state(self, bound: int = 100_000) -> dict[str, int]:
-        """How many jobs are `running`, `ready` and `waiting` for their time, together up to `bound`."""
+        """How many jobs are `running`, `ready`, `waiting` for their next try, `waiting_for_budget` and
+        `waiting_for_provider`, together up to `bound`.
+        """
         with storage_errors():
             row = await self._pool.fetchrow(self._sql["by_state"], bound)
         return {} if row is None else dict(row)
@@ -207,6 +225,29 @@ class JobStore:
                 job.job_id,
                 job.lease,
                 seconds,
+                spent.calls,
+                spent.cost_usd,
+                spent.input_tokens,
+                spent.output_tokens,
+            )
+        return found is not None
+
+    async def defer(self, job: Job, spent: Usage, wait: Wait) -> bool:
+        """Puts a job to sleep as if it had not been claimed; False when another worker holds it.
+
+        One that waits for a budget is ready at once when the budgets changed since they refused it.
+        """
+        with storage_errors():
+            found = await self._pool.fetchval(
+                self._sql["defer"],
+                job.job_id,
+                job.lease,
+                wait.waiting_for,
+                wait.reason,
+                wait.budget_id,
+                wait.seen,
+                wait.until,
+                wait.seconds,
                 spent.calls,
                 spent.cost_usd,
                 spent.input_tokens,

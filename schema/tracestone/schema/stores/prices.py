@@ -54,6 +54,13 @@ class PriceStore:
             rows = await self._pool.fetch(self._sql["all"])
         return [price_of(dict(row)) for row in rows]
 
+    async def all_and_changes(self) -> tuple[list[Price], int]:
+        """The same, with the number of the state of budgets at that moment (`budget_changes`). Raises StorageDown."""
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["all_and_changes"])
+        (changes,) = {row["changes"] for row in rows}
+        return [price_of(dict(row)) for row in rows if row["model"] is not None], int(changes)
+
 
 @dataclass(frozen=True)
 class UnknownModel:

@@ -31,3 +31,8 @@ RETURNING model
 SELECT scope, experiment_id, provider, model, effective_from, prices, tiers, source
 FROM tracestone.model_prices
 ORDER BY scope, experiment_id, provider, model, effective_from
+
+-- name: all_and_changes
+-- The same beside the state of budgets that goes with them; one row without a model when there are none.
+SELECT scope, experiment_id, provider, model, effective_from, prices, tiers, source, changes
+FROM tracestone.budget_changes LEFT JOIN tracestone.model_prices ON true

@@ -40,7 +40,8 @@ RETURNING job_id
 -- Ready jobs but those of $4, oldest first, leased for $2 seconds under the token $3. A dead worker's jobs become ready
 -- by themselves. `judged` says that there is a verdict already: a look may enqueue a trace in the moment its job ends.
 UPDATE scoring_jobs AS job SET
-    lease = $3, available_at = now() + make_interval(secs => $2), deliveries = deliveries + 1
+    lease = $3, available_at = now() + make_interval(secs => $2), deliveries = deliveries + 1,
+    waiting_for = '', waiting_reason = '', waiting_budget = NULL
 WHERE job_id IN (
     SELECT job_id FROM scoring_jobs WHERE available_at <= now() AND job_id <> ALL ($4::bigint[])
     ORDER BY available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -68,6 +69,19 @@ UPDATE scoring_jobs SET
 WHERE job_id = $1 AND lease = $2
 RETURNING job_id
 
+-- name: defer
+-- Puts a job to sleep until $7, or for $8 seconds, as if it had not been claimed. A sleep whose budgets changed since they
+-- refused ($6) ends at once; the lock keeps a change from coming in between.
+WITH present AS (SELECT changes FROM budget_changes FOR SHARE)
+UPDATE scoring_jobs SET
+    lease = NULL, deliveries = deliveries - 1, waiting_for = $3, waiting_reason = $4, waiting_budget = $5,
+    available_at = CASE WHEN present.changes <> $6::bigint THEN now()
+        ELSE coalesce($7::timestamptz, now() + make_interval(secs => $8)) END,
+    calls = $9, cost_usd = $10, input_tokens = $11, output_tokens = $12
+FROM present
+WHERE job_id = $1 AND lease = $2
+RETURNING job_id
+
 -- name: release
 -- Gives jobs back with what they have cost so far, ready in $3 seconds; the delivery counts only when $4 says so.
 UPDATE scoring_jobs AS job SET
@@ -92,5 +106,7 @@ FROM scoring_jobs WHERE available_at <= now()
 SELECT
     count(*) FILTER (WHERE lease IS NOT NULL AND available_at > now()) AS running,
     count(*) FILTER (WHERE available_at <= now()) AS ready,
-    count(*) FILTER (WHERE lease IS NULL AND available_at > now()) AS waiting
-FROM (SELECT lease, available_at FROM scoring_jobs LIMIT $1) AS jobs
+    count(*) FILTER (WHERE lease IS NULL AND available_at > now() AND waiting_for = '') AS waiting,
+    count(*) FILTER (WHERE available_at > now() AND waiting_for = 'budget') AS waiting_for_budget,
+    count(*) FILTER (WHERE available_at > now() AND waiting_for = 'provider') AS waiting_for_provider
+FROM (SELECT lease, available_at, waiting_for FROM scoring_jobs LIMIT $1) AS jobs

@@ -1,0 +1,133 @@
+"""Judges over stored traces, with all that stands between a worker and a provider, as `scoring.app` builds it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from support.openai_server import Answer, OpenAIServer
+from support.stored_traces import Row, numbered, store
+from tracestone.schema.assessments import Assessment
+from tracestone.schema.budgets import BudgetRequest, BudgetState
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.scorers.definition import define
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.budgets import BudgetStore
+from tracestone.schema.stores.jobs import Cursor, JobStore, Target
+from tracestone.schema.stores.prices import PriceStore
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.stores.spans import SpanStore
+from tracestone.scoring.calls.budgeted import Budgeted
+from tracestone.scoring.calls.ledger import Ledger
+from tracestone.scoring.calls.prices import JudgePrices
+from tracestone.scoring.kept import KeptVerdicts
+from tracestone.scoring.llm import LiteLLM
+from tracestone.scoring.load import BatchedTraces
+from tracestone.scoring.run import Runner
+from tracestone.scoring.worker import Worker
+
+ONE_CALL = 100 * 0.15e-6 + 10 * 0.6e-6
+"""USD of `good()` from gpt-4o-mini."""
+
+
+def judge(server: OpenAIServer, **fields: Any) -> dict[str, Any]:
+    """A judge that asks this server."""
+    plain = {
+        "instructions": "Is {{ outputs }} polite?",
+        "model": "openai/gpt-4o-mini",
+        "api_base": server.url,
+        "params": {"max_tokens": 100},
+    }
+    return plain | fields
+
+
+def good(value: bool = True, *, input_tokens: int = 100, output_tokens: int = 10) -> Answer:
+    """A verdict."""
+    return Answer(json.dumps({"rationale": "It is.", "value": value}), input_tokens, output_tokens)
+
+
+class Judged:
+    """The stores of a deployment and its worker processes."""
+
+    def __init__(self, pool: Pool, columnar: Columnar, litellm: LiteLLM, folder: Path) -> None:
+        self.pool = pool
+        self.columnar = columnar
+        self.litellm = litellm
+        self.jobs = JobStore(pool)
+        self.scorers = ScorerStore(pool)
+        self.budgets = BudgetStore(pool)
+        self.prices = PriceStore(pool)
+        self._assessments = AssessmentStore(pool)
+        self._folder = folder
+
+    async def enqueue(
+        self, parameters: dict[str, Any], numbers: Sequence[int], name: str = "tone", *, differing: bool = True
+    ) -> None:
+        """Traces with these numbers, each with a text of its own if `differing`, and a job for each."""
+        rows = [Row(numbered(n), output=f"Parcel {n} is on its way." if differing else "Gladly.") for n in numbers]
+        await store(self.columnar, rows)
+        scorer = await self.scorers.define(define(name, "judge", parameters))
+        config = await self.scorers.put_config(
+            name, version=None, experiment_id=None, sample_rate=1.0, filter="", salt=""
+        )
+        async with self.jobs.look(config.config_id, "prompt") as held:
+            assert held is not None
+            targets = [Target(0, row.trace_id) for row in rows]
+            await held.advance(Cursor(2**62), name, scorer.version, targets, 1.0)
+
+    async def budget(self, experiment: int | None = None, **fields: Any) -> int:
+        """Sets a budget, of a day unless told; its number."""
+        request = BudgetRequest(**({"per": "day"} | fields))
+        return (await self.budgets.set(request, experiment))[0].budget_id
+
+    async def state(self, number: int) -> BudgetState:
+        """How a budget stands."""
+        return await self.budgets.state(number)
+
+    @asynccontextmanager
+    async def working(self, processes: int = 1, *, concurrency: int = 4) -> AsyncIterator[None]:
+        """So many worker processes, each with a ledger of its own."""
+        stopping = asyncio.Event()
+        # A thousand separate queries are not what is tested.
+        traces = BatchedTraces(SpanStore(self.columnar))
+        ledgers = [Ledger(self.budgets) for _ in range(processes)]
+        tasks = []
+        for number, ledger in enumerate(ledgers):
+            provider = Budgeted(self.litellm, ledger, JudgePrices(self.prices, self.litellm))
+            runner = Runner(
+                self.pool,
+                self.jobs,
+                self.scorers,
+                traces,
+                self._assessments,
+                provider,
+                backoff_seconds=0.01,
+            )
+            kept = KeptVerdicts(self._folder / str(number))
+            worker = Worker(runner, self.jobs, asyncio.Event(), kept, concurrency=concurrency)
+            tasks += [asyncio.create_task(worker.run(stopping)), asyncio.create_task(ledger.run(stopping))]
+        try:
+            yield
+        finally:
+            stopping.set()
+            await asyncio.gather(*tasks)
+            for ledger in ledgers:
+                await ledger.close()
+
+    async def states(self) -> dict[str, int]:
+        """How many jobs are in each state, those left out that have none."""
+        return {state: count for state, count in (await self.jobs.by_state()).items() if count}
+
+    async def until(self, **states: int) -> None:
+        """Waits until so many jobs are in these states, and none in another."""
+        async with asyncio.timeout(60):
+            while await self.states() != states:
+                await asyncio.sleep(0.05)
+
+    async def verdicts(self, numbers: Sequence[int]) -> list[Assessment]:
+        """The assessments of traces."""
+        found = await self._assessments.by_traces([(0, numbered(number)) for number in numbers])
+        return [each for verdicts in found.values() for each in verdicts]
