@@ -34,7 +34,7 @@ from tracestone.schema.stores.keys import KeyStore
 
 START = 1_790_000_000_000_000_000
 KEYS = "/api/v1/keys"
-CHANGED_BY_ADMINS = ("/api/v1/prices", "/api/v1/reprice", "/api/v1/renormalise", "/api/v1/rewrites")
+CHANGED_BY_ADMINS = ("/api/v1/budgets", "/api/v1/prices", "/api/v1/reprice", "/api/v1/renormalise", "/api/v1/rewrites")
 # One trace of each team, and one that both have.
 RED, BLUE, SHARED = 1, 2, 3
 
@@ -90,7 +90,14 @@ async def site(postgres_server: str, chdb_url: str, tmp_path_factory: pytest.Tem
 def _routes() -> list[tuple[str, str]]:
     """Every method and path of the main port."""
     nothing: Any = None
-    apis = (web.mlflow_routes.Deps, web.scoring_api.Deps, web.keys_api.Deps, web.prices_api.Deps, web.PageDeps)
+    apis = (
+        web.mlflow_routes.Deps,
+        web.scoring_api.Deps,
+        web.budgets_api.Deps,
+        web.keys_api.Deps,
+        web.prices_api.Deps,
+        web.PageDeps,
+    )
     none = [cls(**dict.fromkeys(cls.__dataclass_fields__)) for cls in apis]
     receiver = HttpReceiver([], max_request_bytes=1)
     app = web.main_app(receiver, *none, nothing, Settings())  # type: ignore[arg-type]

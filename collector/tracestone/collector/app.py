@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
-from tracestone.collector import freshness, keys_api, prices_api, scoring_api, web
+from tracestone.collector import budgets_api, freshness, keys_api, prices_api, scoring_api, web
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
@@ -40,6 +40,7 @@ from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.log import Log, open_log
 from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import SharedPage
+from tracestone.schema.budgeting import BudgetSetup
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
 from tracestone.schema.errors import Invalid, StartRefused, StorageDown, TracestoneError
@@ -47,6 +48,7 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.pricing import Pricing
 from tracestone.schema.settings import Settings, prices_of
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
@@ -84,6 +86,7 @@ class Collector:
         self._mirror = Mirror(pool, columnar)
         self._pricing = Pricing(PriceStore(pool), self.experiments)
         self._jobs = JobStore(pool)
+        self._budgets = BudgetStore(pool)
         self._dead_letters: DeadLetters | None = None
         self._evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         self._scoring_problem: Callable[[], str] = lambda: ""
@@ -134,11 +137,12 @@ class Collector:
     async def metrics(self) -> bytes:
         """Everything that is counted, as Prometheus reads it."""
         assert self._dead_letters is not None
-        letters, problems, mirror, jobs = await asyncio.gather(
+        letters, problems, mirror, jobs, budgets = await asyncio.gather(
             asyncio.to_thread(Box(self._settings.data_dir).counts),
             self.health(),
             answer_within(_CHECK_SECONDS, self._mirror.health()),
             answer_within(_CHECK_SECONDS, self._jobs.by_state()),
+            answer_within(_CHECK_SECONDS, self._budgets.states()),
         )
         return exposition(
             Facts(
@@ -152,6 +156,7 @@ class Collector:
                 mirror_waiting=None if mirror is None else mirror.waiting,
                 jobs=jobs,
                 judges=self._judges(),
+                budgets=budgets or (),
             )
         )
 
@@ -213,6 +218,7 @@ class Collector:
             receiving.http,
             mlflow_routes.Deps(self.experiments, assessments, spans, self.barrier),
             self._scoring_api(),
+            budgets_api.Deps(BudgetSetup(self._budgets, ScorerStore(self._pool), self.experiments)),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),

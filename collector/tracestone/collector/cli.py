@@ -12,6 +12,7 @@ from typing import Any
 import click
 import yaml
 
+from tracestone.collector.budget_commands import budget
 from tracestone.collector.command_line import is_list, run, settings_from, settings_options
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
@@ -82,6 +83,7 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
     sys.exit(run_sql(statement, settings_from(flags, config_file), fmt, output))
 
 
+main.add_command(budget)
 main.add_command(prices)
 main.add_command(reprice)
 main.add_command(renormalise)

@@ -27,7 +27,13 @@ BOUND_PREFIXES = (
 # How this installation itself is looked after.
 _ADMIN_PREFIX = "/api/v1/keys"
 # Read by whoever may read, changed by whoever looks after this installation.
-_ADMIN_CHANGES = ("/api/v1/prices", "/api/v1/reprice", "/api/v1/renormalise", "/api/v1/rewrites")
+_ADMIN_CHANGES = (
+    "/api/v1/budgets",
+    "/api/v1/prices",
+    "/api/v1/reprice",
+    "/api/v1/renormalise",
+    "/api/v1/rewrites",
+)
 
 
 def otlp_port(scope: Scope) -> Need:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from tracestone.collector.ingest.loader import LoaderState
 from tracestone.collector.ingest.pipeline import Backlog
 from tracestone.collector.metrics.durations import BOUNDS
+from tracestone.schema.budgets import BudgetState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,6 +44,7 @@ class Facts:
     mirror_waiting: int | None = None
     jobs: Mapping[str, int] | None = None
     judges: Mapping[str, float] = field(default_factory=dict)
+    budgets: Sequence[BudgetState] = ()
 
 
 def exposition(facts: Facts) -> bytes:
@@ -80,6 +82,21 @@ class _Told(Collector):
             calls = [((outcome,), judges[outcome]) for outcome in ("ok", "failed")]
             yield _counter("judge_calls", "Calls of judges to models, since the start.", ("outcome",), calls)
             yield _counter("judge_cost_usd", "What these calls cost, where known.", (), [((), judges["cost_usd"])])
+        yield from _budgets(facts.budgets)
+
+
+def _budgets(states: Sequence[BudgetState]) -> Iterator[Metric]:
+    labels = ("budget", "scorer", "experiment", "unit", "period")
+    values: dict[str, list[tuple[tuple[str, ...], float]]] = {"cap": [], "spent": [], "reserved": []}
+    for state in states:
+        budget = state.budget
+        experiment = "" if budget.experiment_id is None else str(budget.experiment_id)
+        row = (str(budget.budget_id), budget.scorer, experiment, budget.unit, budget.period)
+        for name, value in (("cap", budget.cap), ("spent", state.spent), ("reserved", state.reserved)):
+            values[name].append((row, value))
+    yield _gauge("budget_cap", "What judges may spend in a period, in the budget's unit.", labels, values["cap"])
+    yield _gauge("budget_spent", "What they have spent in this period.", labels, values["spent"])
+    yield _gauge("budget_reserved", "What calls under way may spend at most.", labels, values["reserved"])
 
 
 def _receiver(numbers: Mapping[str, float]) -> Iterator[Metric]:
