@@ -4,7 +4,7 @@ import pytest
 
 from tracestone.schema.errors import Invalid
 from tracestone.schema.scorers.definition import MODELS, define
-from tracestone.schema.scorers.heuristics import RegexMatch
+from tracestone.schema.scorers.text import RegexMatch
 
 JUDGE = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-mini"}
 TWICE = {"type": "category", "categories": ["a", "a"]}
@@ -13,7 +13,25 @@ VALID = [
     ("regex_match", {"pattern": "(?i)sorry"}),
     ("response_length", {"unit": "words", "maximum": 200}),
     ("latency", {"max_ms": 2500}),
+    ("latency", {"max_ms": 2500, "percentile": 95, "span_type": "llm"}),
     ("json_validity", {}),
+    ("json_schema", {"json_schema": {"type": "object", "required": ["a"]}}),
+    ("repetition", {"maximum": 0.2, "max_in_a_row": 3}),
+    ("readability", {"measure": "lix", "maximum": 50}),
+    ("refusal", {"languages": ["en"], "phrases": ["ask the librarian"]}),
+    ("pii_detection", {"pii_types": ["email", "iban"]}),
+    ("language", {"expected": ["en", "de"]}),
+    ("tokens", {"count": "output", "maximum": 2000}),
+    ("cost", {"maximum": 0.05}),
+    ("tool_loop", {"max_repeats": 3, "consecutive": True}),
+    ("empty_retrieval", {}),
+    ("exact_match", {"ignore_case": True}),
+    ("fuzzy_match", {"method": "token_sort_ratio", "minimum": 0.8}),
+    ("contains", {"any_of": True}),
+    ("bleu", {"expected": "a", "minimum": 0.3}),
+    ("rouge", {"variant": "rouge1", "measure": "recall"}),
+    ("chrf", {"word_order": 2}),
+    ("embedding_similarity", {"model": "openai/text-embedding-3-small", "beside": "input"}),
     ("error", {}),
     ("judge", JUDGE),
     ("judge", JUDGE | {"verdict": {"type": "category", "categories": ["good", "bad"]}}),
@@ -39,6 +57,17 @@ INVALID = [
     ("x", "response_length", {"minimum": 5, "maximum": 4}, "parameters", "minimum is above maximum"),
     ("x", "latency", {"max_ms": -1}, "parameters.max_ms", "greater than 0"),
     ("x", "latency", {"max_ms": float("nan")}, "parameters.max_ms", "finite"),
+    ("x", "latency", {"max_ms": 1, "span_type": "llm"}, "parameters", "span_type and span_name need percentile"),
+    ("x", "tokens", {"minimum": 2, "maximum": 1}, "parameters", "minimum is above maximum"),
+    ("x", "json_schema", {"json_schema": {"type": "x"}}, "parameters", "is not a JSON schema"),
+    ("x", "refusal", {"languages": []}, "parameters", "needs languages, phrases or both"),
+    ("x", "pii_detection", {"pii_types": ["name"]}, "parameters.pii_types.0", "should be 'email'"),
+    ("x", "pii_detection", {"pii_types": []}, "parameters.pii_types", "at least 1"),
+    ("x", "language", {"expected": ["English"]}, "parameters.expected.0", "pattern"),
+    ("x", "language", {"expected": ["en"], "same_as_input": True}, "parameters", "not both"),
+    ("x", "bleu", {"expected": ""}, "parameters.expected", "at least 1 character"),
+    ("x", "embedding_similarity", {"model": "a b"}, "parameters.model", "pattern"),
+    ("x", "embedding_similarity", {"model": "a", "api_base": "file:///etc/passwd"}, "parameters.api_base", "pattern"),
     ("x", "judge", {"model": "openai/x"}, "parameters.instructions", "required"),
     ("x", "judge", JUDGE | {"instructions": "Be strict."}, "parameters.instructions", "name at least one of"),
     ("x", "judge", JUDGE | {"instructions": "{{ output }}"}, "parameters.instructions", "unknown variable"),

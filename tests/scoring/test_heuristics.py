@@ -5,24 +5,20 @@ from typing import Any
 
 import pytest
 
+from support.heuristics import failure, find
 from support.traces import span, trace
-from tracestone.schema.scorers.definition import MODELS, define
+from tracestone.schema.scorers.definition import MODELS
 from tracestone.schema.traces import Trace
-from tracestone.scoring.scorers.protocol import Finding
 from tracestone.scoring.scorers.registry import HEURISTICS
 from tracestone.scoring.scorers.subject import subject_of
-
-
-def find(kind: str, parameters: dict[str, Any], of: Trace) -> Finding:
-    return HEURISTICS[kind](define("x", kind, parameters).parameters, subject_of(of))
 
 
 def said(output: str, **fields: Any) -> Trace:
     return trace(span(1, input="How do I return shoes?", output=output), **fields)
 
 
-def test_every_kind_but_the_judge_is_a_heuristic() -> None:
-    assert set(HEURISTICS) == set(MODELS) - {"judge"}
+def test_every_kind_that_asks_no_model_is_a_heuristic() -> None:
+    assert set(HEURISTICS) == set(MODELS) - {"judge", "embedding_similarity"}
 
 
 @pytest.mark.parametrize(
@@ -79,13 +75,42 @@ def test_response_length_says_what_it_counted() -> None:
         ('{"a": 1', {}, False),
         ("NaN", {}, False),
         ('{"a": Infinity}', {}, False),
-        ("", {}, False),
         ("[" * 100_000, {}, False),
         ('```json\n{"a": 1}\n```', {}, False),
     ],
 )
 def test_json_validity(output: str, parameters: dict[str, Any], value: bool) -> None:
     assert find("json_validity", parameters, said(output)).value is value
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("regex_match", {"pattern": "^$"}),
+        ("response_length", {"maximum": 10}),
+        ("json_validity", {}),
+        ("json_schema", {"json_schema": True}),
+        ("repetition", {}),
+        ("readability", {}),
+        ("refusal", {}),
+        ("pii_detection", {}),
+        ("language", {}),
+        ("exact_match", {"expected": "a"}),
+        ("fuzzy_match", {"expected": "a"}),
+        ("contains", {"expected": "a"}),
+        ("bleu", {"expected": "a"}),
+        ("rouge", {"expected": "a"}),
+        ("chrf", {"expected": "a"}),
+    ],
+)
+def test_no_output_is_an_error_and_never_passes(kind: str, parameters: dict[str, Any]) -> None:
+    assert failure(kind, parameters, said("")) == "NO_OUTPUT"
+    assert failure(kind, parameters, said(" \n ")) == "NO_OUTPUT"
+
+
+def test_no_input_is_an_error() -> None:
+    silent = trace(span(1, output="Hello"))
+    assert failure("regex_match", {"pattern": "a", "field": "input"}, silent) == "NO_INPUT"
 
 
 @pytest.mark.parametrize(("max_ms", "value"), [(500, True), (499.9, False)])

@@ -7,7 +7,6 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid
 from tracestone.schema.filter_sql import check_filter
 from tracestone.schema.scorers.definition import Scorer, define
-from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.online import OnlineConfig, OnlineRequest
 from tracestone.schema.scorers.parameters import checked
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -45,7 +44,7 @@ class OnlineSetup:
             raise Invalid("body", "must be an object with name, kind and parameters")
         _only(document, _KEYS[:3])
         definition = define(document.get("name", ""), document.get("kind", ""), document.get("parameters"))
-        base = definition.parameters.api_base if isinstance(definition.parameters, Judge) else None
+        base = definition.parameters.provider_address
         # Keys of providers go where api_base says, so whoever may only call the API does not choose it freely.
         if base is not None and not trusted and base.rstrip("/") not in self._api_bases:
             raise Invalid(

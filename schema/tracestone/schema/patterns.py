@@ -4,6 +4,7 @@ RE2 is also what ClickHouse's `match` uses, so a pattern means the same in a fil
 back-references and no look-around; such a pattern is refused when it is defined.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,12 +16,20 @@ MAX_PATTERN_CHARS = 2000
 _MAX_PROGRAM_BYTES = 8 * 1024 * 1024
 
 
+class Match(Protocol):
+    """The part of a match that is used."""
+
+    def group(self, number: int) -> str: ...
+
+
 class Pattern(Protocol):
-    """The part of a compiled pattern that is used; both return None when nothing matches."""
+    """The part of a compiled pattern that is used; the first two return None when nothing matches."""
 
     def search(self, text: str) -> object | None: ...
 
     def fullmatch(self, text: str) -> object | None: ...
+
+    def finditer(self, text: str) -> Iterator[Match]: ...
 
 
 @lru_cache(maxsize=256)

@@ -7,18 +7,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracestone.schema.errors import Invalid
-from tracestone.schema.scorers.heuristics import ErrorFree, JsonValidity, Latency, RegexMatch, ResponseLength
+from tracestone.schema.scorers import comparisons, content, runs, text
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters, checked
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
 
 MODELS: dict[str, type[Parameters]] = {
-    "regex_match": RegexMatch,
-    "response_length": ResponseLength,
-    "latency": Latency,
-    "json_validity": JsonValidity,
-    "error": ErrorFree,
+    "regex_match": text.RegexMatch,
+    "response_length": text.ResponseLength,
+    "json_validity": text.JsonValidity,
+    "json_schema": text.JsonSchema,
+    "repetition": text.Repetition,
+    "readability": text.Readability,
+    "refusal": content.Refusal,
+    "pii_detection": content.PiiDetection,
+    "language": content.Language,
+    "latency": runs.Latency,
+    "tokens": runs.Tokens,
+    "cost": runs.Cost,
+    "error": runs.ErrorFree,
+    "tool_loop": runs.ToolLoop,
+    "empty_retrieval": runs.EmptyRetrieval,
+    "exact_match": comparisons.ExactMatch,
+    "fuzzy_match": comparisons.FuzzyMatch,
+    "contains": comparisons.Contains,
+    "bleu": comparisons.Bleu,
+    "rouge": comparisons.Rouge,
+    "chrf": comparisons.Chrf,
+    "embedding_similarity": comparisons.EmbeddingSimilarity,
     "judge": Judge,
 }
 

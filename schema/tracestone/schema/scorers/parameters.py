@@ -27,6 +27,12 @@ class Parameters(BaseModel):
         """What can be scored with these parameters; a judge's instructions may narrow it."""
         return self.possible_targets
 
+    @property
+    def provider_address(self) -> str | None:
+        """Where models are called with the keys of this process, when the definition names a place."""
+        address: str | None = getattr(self, "api_base", None)
+        return address
+
 
 def checked(model: type[Model], value: object, field: str) -> Model:
     """The value as the model. Raises Invalid with the path of the first wrong field under `field`."""

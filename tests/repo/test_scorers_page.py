@@ -1,0 +1,42 @@
+"""docs/scorers.md: its examples are defined, and it names every kind, parameter and error code."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tracestone.schema.scorers.definition import MODELS, define
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/scorers.md").read_text(encoding="utf-8")
+EXAMPLES = [item for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) for item in yaml.safe_load(block)]
+ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
+# Described in scoring.md, where judges are.
+ELSEWHERE = {"judge"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.get("name")))
+def test_an_example_is_a_valid_definition(example: dict[str, Any]) -> None:
+    assert set(example) == {"name", "kind", "parameters"}
+    assert define(**example).kind == example["kind"]
+
+
+def test_every_kind_has_an_example_and_a_row() -> None:
+    assert {example["kind"] for example in EXAMPLES} == set(MODELS)
+    assert set(MODELS) <= set(ROWS)
+
+
+@pytest.mark.parametrize("kind", sorted(set(MODELS) - ELSEWHERE))
+def test_a_row_names_every_parameter(kind: str) -> None:
+    named = set(re.findall(r"`(\w+)`", ROWS[kind].split(" | ")[0]))
+    assert set(MODELS[kind].model_fields) - named == set()
+
+
+def test_the_page_names_every_error_of_a_heuristic() -> None:
+    folder = ROOT / "scoring/tracestone/scoring/scorers"
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    raised = set(re.findall(r'(?:nothing|AttemptFailed)\(\s*"([A-Z_]+)"', code)) - {"PROVIDER_ERROR"}
+    assert len(raised) >= 9
+    assert {code for code in raised if f"`{code}`" not in PAGE} == set()
