@@ -42,10 +42,18 @@ async def test_a_scorer_is_defined_versioned_and_read(api: httpx.AsyncClient) ->
     assert (await api.get("/scorers/polite/versions?before=2")).json()["versions"] == [first.json()]
 
 
-async def test_only_the_operator_chooses_where_keys_are_sent(api: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("judge", {"instructions": "{{ outputs }}", "model": "openai/x"}),
+        ("embedding_similarity", {"model": "openai/x"}),
+    ],
+)
+async def test_only_the_operator_chooses_where_keys_are_sent(
+    api: httpx.AsyncClient, kind: str, parameters: dict[str, Any]
+) -> None:
     def judge(base: str) -> dict[str, Any]:
-        parameters = {"instructions": "{{ outputs }}", "model": "openai/gpt-4o-mini", "api_base": base}
-        return {"name": "kind", "kind": "judge", "parameters": parameters}
+        return {"name": "kind", "kind": kind, "parameters": {**parameters, "api_base": base}}
 
     refused = await api.post("/scorers", json=judge("http://evil.example/v1"))
     assert (refused.status_code, refused.json()["field"]) == (422, "parameters.api_base")
