@@ -70,9 +70,13 @@ async def test_an_online_configuration_is_put_and_deleted(api: httpx.AsyncClient
         "scorer": "polite",
         "experiment": "all",
         "version": None,
+        "target": "trace",
         "sample_rate": 0.1,
         "filter": "state = 'OK'",
+        "strata": [],
         "salt": "",
+        "idle_seconds": 300.0,
+        "priority": 0,
         "last_error": "",
     }
     await api.put("/scorers/polite/online/0", json={"version": 1})

@@ -16,9 +16,9 @@ from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.run import Runner
 from tracestone.scoring.sample import Sampler
+from tracestone.scoring.subjects import Subjects
 from tracestone.scoring.watch import Watcher
 from tracestone.scoring.worker import Worker
 
@@ -30,7 +30,14 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
     await store(columnar, [Row(numbered(number), seen_ago=1, written_ago=0) for number in range(first, last + 1)])
     pool = await open_pool(postgres_url)
     jobs, scorers, woken, stopping = JobStore(pool), ScorerStore(pool), asyncio.Event(), asyncio.Event()
-    runner = Runner(pool, jobs, scorers, BatchedTraces(SpanStore(columnar)), AssessmentStore(pool), LiteLLM())
+    runner = Runner(
+        pool,
+        jobs,
+        scorers,
+        Subjects(SpanStore(columnar)),
+        AssessmentStore(pool),
+        LiteLLM(),
+    )
     folder = Path(clickhouse_url.removeprefix("chdb://")).with_name("verdicts")
     watcher = Watcher(
         scorers,

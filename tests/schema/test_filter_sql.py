@@ -5,9 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracestone.schema import sqlfiles
+from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid
-from tracestone.schema.filter_sql import FUNCTIONS, check_filter, compose
+from tracestone.schema.filter_sql import FUNCTIONS, check_filter, compose, compose_strata
 
 ALLOWED = [
     "state = 'ERROR'",
@@ -159,4 +160,22 @@ async def test_whatever_is_accepted_stays_inside_its_place(columnar: Columnar, p
 
 
 def test_the_statements_hold_the_place() -> None:
-    assert compose(sqlfiles.queries("clickhouse", "sampling")["choose"], "state = 'OK'").count("state = 'OK'") == 1
+    for query in ("choose", "account"):
+        statement = sqlfiles.queries("clickhouse", "sampling")[query]
+        assert compose(statement, "state = 'OK'").count("state = 'OK'") == 1
+        assert compose_strata(statement, ["state = 'OK'", "true"]).count("multiIf(ifNull(toBool((\nstate = 'OK'\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "condition", "foreign"),
+    [
+        ("span", "span_type = 'llm' AND input_tokens > 100 AND attributes_string['team'] = 'a'", "root_name = 'x'"),
+        ("session", "turn_count > 3 AND has(user_ids, 'ada') AND cost_total > 0.1", "span_type = 'llm'"),
+    ],
+)
+async def test_other_targets_have_their_own_columns(
+    columnar: Columnar, target: TargetType, condition: str, foreign: str
+) -> None:
+    assert await check_filter(columnar, condition, target) == condition
+    with pytest.raises(Invalid, match=r"strata\.0\.filter.*is not a column of " + target + "s"):
+        await check_filter(columnar, foreign, target, "strata.0.filter")

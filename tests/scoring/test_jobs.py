@@ -30,10 +30,10 @@ async def config_id(pool: Pool) -> int:
 
 
 async def enqueue(jobs: JobStore, config_id: int, count: int = 1, first: int = 1) -> int:
-    targets = [Target(0, f"{number:032x}") for number in range(first, first + count)]
+    targets = [Target(0, f"{number:032x}", probability=0.5) for number in range(first, first + count)]
     async with jobs.look(config_id, "prompt") as held:
         assert held is not None
-        return await held.advance(CURSOR, "failed", 1, targets, 0.5)
+        return await held.advance(CURSOR, "failed", 1, targets)
 
 
 async def claim(jobs: JobStore, limit: int = 10, seconds: float = 60) -> list[Job]:
@@ -42,7 +42,7 @@ async def claim(jobs: JobStore, limit: int = 10, seconds: float = 60) -> list[Jo
 
 async def finish(jobs: JobStore, pool: Pool, job: Job) -> bool:
     async with pool.acquire() as connection, connection.transaction():
-        return await jobs.finish(job, connection)
+        return await jobs.finish(job, job.seen_ns, connection)
 
 
 async def test_a_job_is_claimed_once(jobs: JobStore, config_id: int) -> None:
@@ -81,7 +81,7 @@ async def test_progress_and_jobs_commit_together(jobs: JobStore, config_id: int)
         async with jobs.look(config_id, "prompt") as held:
             assert held is not None
             start = held.cursor
-            await held.advance(CURSOR, "failed", 1, [Target(0, f"{1:032x}")], 1.0)
+            await held.advance(CURSOR, "failed", 1, [Target(0, f"{1:032x}")])
             raise RuntimeError("the process dies here")
     assert await claim(jobs) == []
     async with jobs.look(config_id, "prompt") as held:

@@ -27,6 +27,7 @@ from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.run import Runner, Scored
 from tracestone.scoring.scorers.protocol import Outcome
+from tracestone.scoring.subjects import Subjects
 from tracestone.scoring.worker import Worker
 
 REGEX: dict[str, Any] = {"pattern": "on its way"}
@@ -58,7 +59,7 @@ class Bench:
             pool,
             self.jobs,
             self.scorers,
-            BatchedTraces(SpanStore(columnar)),
+            Subjects(SpanStore(columnar)),
             self.assessments,
             provider,
             backoff_seconds=0.01,
@@ -75,8 +76,8 @@ class Bench:
         )
         async with self.jobs.look(config.config_id, "prompt") as held:
             assert held is not None
-            targets = [Target(0, trace_id) for trace_id in ids]
-            await held.advance(Cursor(2**62), name, scorer.version, targets, 0.5)
+            targets = [Target(0, trace_id, probability=0.5) for trace_id in ids]
+            await held.advance(Cursor(2**62), name, scorer.version, targets)
 
     def worker(self, **fields: Any) -> Worker:
         plain: dict[str, Any] = {"concurrency": 4, "lease_seconds": 60.0, "drain_seconds": 5.0}
@@ -372,7 +373,7 @@ async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Col
         raise StorageDown("ClickHouse does not answer")
 
     read, reading.traces = reading.traces, away  # type: ignore[method-assign]
-    runner = Runner(bench.pool, bench.jobs, bench.scorers, BatchedTraces(reading), bench.assessments, bench.provider)
+    runner = Runner(bench.pool, bench.jobs, bench.scorers, Subjects(reading), bench.assessments, bench.provider)
     with pytest.raises(StorageDown):
         await runner.run(job)
     await bench.jobs.release([job])
@@ -489,7 +490,7 @@ async def test_a_trace_that_cannot_be_read_fails_alone(bench: Bench, columnar: C
         bench.pool,
         bench.jobs,
         bench.scorers,
-        BatchedTraces(spans),
+        Subjects(spans),
         bench.assessments,
         bench.provider,
         backoff_seconds=0.01,

@@ -9,7 +9,7 @@ from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look
-from tracestone.scoring.sample import Sampler, probability, threshold
+from tracestone.scoring.sample import Sampler, Window, probability, threshold
 
 COUNT = 5000
 
@@ -33,7 +33,7 @@ async def chosen(
     until = await sampler.now_ns()
     cursor, found, more = Cursor(until - 86_400 * 10**9), [], True
     while more:
-        answer = await sampler.choose(of, look, cursor, until, left_out or [])
+        answer = await sampler.choose(of, Window(cursor, until, look, tuple(left_out or [])))
         found += [target.trace_id for target in answer.targets]
         assert answer.cursor > cursor
         cursor, more = answer.cursor, answer.more
@@ -124,7 +124,7 @@ async def test_a_trace_written_late_is_due_when_it_was_written(columnar: Columna
     sampler = Sampler(columnar, settle_ms=1000, max_trace_age_ms=3_600_000, grace_ms=0)
     looked = Cursor(await sampler.now_ns() - 5 * 10**9)
     await store(columnar, [Row(numbered(1), seen_ago=3600, written_ago=1)])
-    answer = await sampler.choose(config(), "prompt", looked, await sampler.now_ns(), [])
+    answer = await sampler.choose(config(), Window(looked, await sampler.now_ns(), "prompt"))
     assert [target.trace_id for target in answer.targets] == [numbered(1)]
 
 
@@ -141,7 +141,7 @@ async def test_the_same_trace_id_in_two_experiments_is_two_targets(columnar: Col
     await store(columnar, rows)
     sampler = Sampler(columnar, settle_ms=1000, max_trace_age_ms=3_600_000, page=1)
     until = await sampler.now_ns()
-    answer = await sampler.choose(config(), "prompt", Cursor(until - 10**12), until, [])
+    answer = await sampler.choose(config(), Window(Cursor(until - 10**12), until, "prompt"))
     assert sorted(target.experiment_id for target in answer.targets) == [0, 1, 2]
 
 

@@ -25,8 +25,8 @@ from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.run import Runner
+from tracestone.scoring.subjects import Subjects
 from tracestone.scoring.worker import Worker
 
 ONE_CALL = 100 * 0.15e-6 + 10 * 0.6e-6
@@ -76,7 +76,7 @@ class Judged:
         async with self.jobs.look(config.config_id, "prompt") as held:
             assert held is not None
             targets = [Target(0, row.trace_id) for row in rows]
-            await held.advance(Cursor(2**62), name, scorer.version, targets, 1.0)
+            await held.advance(Cursor(2**62), name, scorer.version, targets)
 
     async def budget(self, experiment: int | None = None, **fields: Any) -> int:
         """Sets a budget, of a day unless told; its number."""
@@ -92,7 +92,7 @@ class Judged:
         """So many worker processes, each with a ledger of its own."""
         stopping = asyncio.Event()
         # A thousand separate queries are not what is tested.
-        traces = BatchedTraces(SpanStore(self.columnar))
+        subjects = Subjects(SpanStore(self.columnar))
         ledgers = [Ledger(self.budgets) for _ in range(processes)]
         tasks = []
         for number, ledger in enumerate(ledgers):
@@ -101,7 +101,7 @@ class Judged:
                 self.pool,
                 self.jobs,
                 self.scorers,
-                traces,
+                subjects,
                 self._assessments,
                 provider,
                 backoff_seconds=0.01,

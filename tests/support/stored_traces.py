@@ -26,6 +26,9 @@ class Row:
     state: str = "OK"
     duration_ms: int = 500
     tags: dict[str, str] = field(default_factory=dict)
+    session_id: str = ""
+    user_id: str = ""
+    span_id: str = ""
 
 
 async def store(columnar: Columnar, rows: Sequence[Row]) -> None:
@@ -52,7 +55,7 @@ def _span(row: Row, now_ns: int) -> dict[str, Any]:
     return {
         "experiment_id": row.experiment_id,
         "trace_id": row.trace_id,
-        "span_id": row.trace_id[16:],
+        "span_id": row.span_id or row.trace_id[16:],
         "parent_span_id": "",
         "name": "answer",
         "kind": "SERVER",
@@ -81,6 +84,8 @@ def _trace(row: Row, now_ns: int) -> dict[str, Any]:
         "span_count": 1,
         "error_count": int(row.state == "ERROR"),
         "tags": row.tags,
+        "session_id": row.session_id,
+        "user_id": row.user_id,
         "input_preview": row.input[:100],
         "output_preview": row.output[:100],
         "complete": row.complete,

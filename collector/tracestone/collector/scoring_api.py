@@ -6,7 +6,7 @@
     GET    /api/v1/scorers/{name}/versions?before=N       the versions, newest first
     GET    /api/v1/scorers/{name}/versions/{version}      one version
     GET    /api/v1/scorers/{name}/online                  the online configurations
-    PUT    /api/v1/scorers/{name}/online/{experiment}     {version, sample_rate, filter, salt}: sets it
+    PUT    /api/v1/scorers/{name}/online/{experiment}     {version, target, sample_rate, filter, strata, ...}: sets it
     DELETE /api/v1/scorers/{name}/online/{experiment}     ends it
 
 `{experiment}` is an id, or `all`.
@@ -141,8 +141,12 @@ def _config(config: OnlineConfig) -> dict[str, Any]:
         "scorer": config.scorer_name,
         "experiment": "all" if config.experiment_id is None else config.experiment_id,
         "version": config.version,
+        "target": config.target_type,
         "sample_rate": config.sample_rate,
         "filter": config.filter,
+        "strata": [stratum.model_dump() for stratum in config.strata],
         "salt": config.salt,
+        "idle_seconds": config.idle_seconds,
+        "priority": config.priority,
         "last_error": config.last_error,
     }

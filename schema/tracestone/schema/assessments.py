@@ -36,7 +36,8 @@ class Assessment:
     A trace target has only `trace_id`, a span target `trace_id` and `span_id`, a session target only
     `session_id` (of `experiment_id`). Ids of traces and spans are lower-case hex. `value` is any JSON value.
     `scorer_name` and `scorer_version` are set together, by our own scorers. `probability` is the chance with
-    which the target was sampled. The store gives `assessment_id` and the times.
+    which the target was sampled; `target_seen_ns` is when something of the target last arrived, and `input_digest`
+    of what the scorer was given. The store gives `assessment_id` and the times.
 
     Raises Invalid when the fields contradict each other or are over a limit.
     """
@@ -60,6 +61,8 @@ class Assessment:
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    target_seen_ns: int | None = None
+    input_digest: str = ""
     overrides: str = ""
     valid: bool = True
     assessment_id: str = ""

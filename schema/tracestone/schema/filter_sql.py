@@ -1,4 +1,5 @@
-"""The filter of an online configuration: one SQL condition over `traces`; nothing else of a client is SQL.
+"""The filter of an online configuration: one SQL condition over `traces`, `spans` or `sessions`, whatever its targets
+are; nothing else of a client is SQL.
 
 It is checked on ClickHouse's own parse (`EXPLAIN AST`), when it is defined and never by a parser of ours: a
 condition is accepted only when every node of the tree is a literal, a column of `traces` or a function of
@@ -17,19 +18,25 @@ tree. NULL counts as false.
 """
 
 import re
+from collections.abc import Sequence
 
-from tracestone.schema import sqlfiles
+from tracestone.schema import contract, sqlfiles
+from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.errors import Invalid
 
 MAX_FILTER_CHARS = 4000
 MARKER = "/* filter */"
+STRATUM_MARKER = "/* stratum */"
 
-COLUMNS = frozenset(
-    "experiment_id trace_id root_name service_name start_time end_time duration_ns state span_count "
-    "error_count input_tokens output_tokens total_tokens cost_total models session_id user_id tags "
-    "input_preview output_preview complete last_seen".split()
-)
+TABLES: dict[TargetType, str] = {"span": "spans", "trace": "traces", "session": "sessions"}
+
+# By target the statements that parse a filter, tell its type and run it.
+_STATEMENTS: dict[TargetType, tuple[str, str, str]] = {
+    "span": ("parse_span", "type_span", "run_span"),
+    "trace": ("parse_trace", "type_trace", "run_trace"),
+    "session": ("parse_session", "type_session", "run_session"),
+}
 
 # As EXPLAIN AST prints them, lower-cased: operators appear under their function's name.
 FUNCTIONS = frozenset(
@@ -50,15 +57,15 @@ SelectWithUnionQuery (children 2)
  ExpressionList (children 1)
   SelectQuery (children 3)
    ExpressionList (children 1)
-    Identifier trace_id
+    Identifier experiment_id
    TablesInSelectQuery (children 1)
     TablesInSelectQueryElement (children 1)
      TableExpression (children 1)
-      TableIdentifier traces
+      TableIdentifier {table}
    Function ifNull (children 1)
     ExpressionList (children 2)
      Function toBool (children 1)
-      ExpressionList (children 1)""".splitlines()
+      ExpressionList (children 1)"""
 _TAIL = ["     Literal Bool_0", " Identifier Native"]
 _NODE = re.compile(r"^ *(?P<kind>[A-Za-z]+)(?: (?P<detail>.*?))??(?: \(children (?P<children>\d+)\))?$", re.DOTALL)
 _BOOLEAN = re.compile(r"^(LowCardinality\()?(Nullable\()?(Bool|UInt8)\)*$")
@@ -71,64 +78,81 @@ def compose(statement: str, condition: str) -> str:
     return statement.replace(MARKER, f"ifNull(toBool((\n{condition.strip() or 'true'}\n)), false)")
 
 
-async def check_filter(columnar: Columnar, condition: str) -> str:
-    """The condition, trimmed.
+def compose_strata(statement: str, conditions: Sequence[str]) -> str:
+    """The statement with `/* stratum */` replaced by the place, from 1, of the first condition that holds, else 0."""
+    places = "".join(
+        f"ifNull(toBool((\n{condition}\n)), false), {place}, " for place, condition in enumerate(conditions, 1)
+    )
+    return statement.replace(STRATUM_MARKER, f"multiIf({places}0)" if places else "0")
 
-    Raises Invalid, naming the field `filter`, when it is not an allowed condition.
+
+async def check_filter(columnar: Columnar, condition: str, target: TargetType = "trace", field: str = "filter") -> str:
+    """The condition over the table of a kind of target, trimmed.
+
+    Raises Invalid, naming the field, when it is not an allowed condition.
     """
     text = condition.strip()
     if not text:
         return ""
     if len(text) > MAX_FILTER_CHARS:
-        raise Invalid("filter", f"is longer than {MAX_FILTER_CHARS} characters")
+        raise Invalid(field, f"is longer than {MAX_FILTER_CHARS} characters")
     if "\x00" in text:
-        raise Invalid("filter", "holds a NUL character")
+        raise Invalid(field, "holds a NUL character")
     statements = sqlfiles.queries("clickhouse", "filters")
+    parse, describe, run = (statements[name] for name in _STATEMENTS[target])
     try:
-        tree = [str(row["explain"]) for row in await columnar.query(compose(statements["parse_filter"], text))]
-        _check_tree("\n".join(tree).split("\n"))
-        described = await columnar.query(statements["type_of_filter"].replace(MARKER, f"(\n{text}\n)"))
+        tree = [str(row["explain"]) for row in await columnar.query(compose(parse, text))]
+        _Tree(TABLES[target], field).check("\n".join(tree).split("\n"))
+        described = await columnar.query(describe.replace(MARKER, f"(\n{text}\n)"))
         kind = str(described[0]["type"])
         if _BOOLEAN.match(kind) is None:
-            raise Invalid("filter", f"must be true or false for a trace, but is of type {kind}")
-        await columnar.query(compose(statements["run_filter"], text))
+            raise Invalid(field, f"must be true or false for a {target}, but is of type {kind}")
+        await columnar.query(compose(run, text))
     except StatementFailed as error:
-        raise Invalid("filter", f"ClickHouse refuses it: {_first_sentence(str(error))}") from error
+        raise Invalid(field, f"ClickHouse refuses it: {_first_sentence(str(error))}") from error
     return text
 
 
-def _check_tree(lines: list[str]) -> None:
-    if lines[: len(_SHELL)] != _SHELL or lines[-len(_TAIL) :] != _TAIL:
-        raise Invalid("filter", "must be one condition over the columns of traces")
-    body = lines[len(_SHELL) : -len(_TAIL)]
-    top = [line for line in body if not line.startswith(" " * 8)]
-    if len(top) != 1 or not body or body[0] is not top[0]:
-        raise Invalid("filter", "must be one condition over the columns of traces")
-    for line in body:
-        _check_node(line)
+class _Tree:
+    """The check of a parse: nothing but what is on the lists, inside the place that is meant for it."""
 
+    def __init__(self, table: str, field: str) -> None:
+        self._table = table
+        self._field = field
+        self._columns = contract.wanted()[table].keys() - {""}
 
-def _check_node(line: str) -> None:
-    node = _NODE.match(line)
-    kind, detail = (node["kind"], node["detail"] or "") if node else ("", line.strip())
-    if kind == "ExpressionList" and not detail:
-        return
-    if kind == "Literal" and not (" (alias " in detail and detail.endswith(")")):
-        return
-    if kind == "Identifier":
-        if detail not in COLUMNS:
-            raise Invalid("filter", f"{detail} is not a column of traces")
-        return
-    if kind == "Function":
+    def check(self, lines: list[str]) -> None:
+        """Raises Invalid at the first thing that is not."""
+        shell = _SHELL.format(table=self._table).splitlines()
+        body = lines[len(shell) : -len(_TAIL)]
+        top = [line for line in body if not line.startswith(" " * 8)]
+        whole = lines[: len(shell)] == shell and lines[-len(_TAIL) :] == _TAIL
+        if not whole or len(top) != 1 or not body or body[0] is not top[0]:
+            raise Invalid(self._field, f"must be one condition over the columns of {self._table}")
+        for line in body:
+            self._check_node(line)
+
+    def _check_node(self, line: str) -> None:
+        node = _NODE.match(line)
+        kind, detail = (node["kind"], node["detail"] or "") if node else ("", line.strip())
+        if kind == "ExpressionList" and not detail:
+            return
+        if kind == "Literal" and not (" (alias " in detail and detail.endswith(")")):
+            return
+        if kind == "Identifier":
+            if detail not in self._columns:
+                raise Invalid(self._field, f"{detail} is not a column of {self._table}")
+            return
+        if kind == "Function":
+            if "(alias " in detail:
+                raise Invalid(self._field, "an alias is not allowed")
+            if detail.lower() not in FUNCTIONS or (node and (node["children"] or "1") != "1"):
+                raise Invalid(self._field, f"the function {detail} is not allowed here")
+            return
         if "(alias " in detail:
-            raise Invalid("filter", "an alias is not allowed")
-        if detail.lower() not in FUNCTIONS or (node and (node["children"] or "1") != "1"):
-            raise Invalid("filter", f"the function {detail} is not allowed here")
-        return
-    if "(alias " in detail:
-        raise Invalid("filter", "an alias is not allowed")
-    names = {"Subquery": "a subquery", "Asterisk": "*", "QueryParameter": "a substitution"}
-    raise Invalid("filter", f"{names.get(kind, kind or 'this')} is not allowed")
+            raise Invalid(self._field, "an alias is not allowed")
+        names = {"Subquery": "a subquery", "Asterisk": "*", "QueryParameter": "a substitution"}
+        raise Invalid(self._field, f"{names.get(kind, kind or 'this')} is not allowed")
 
 
 def _first_sentence(message: str) -> str:

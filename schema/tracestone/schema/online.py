@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid
 from tracestone.schema.filter_sql import check_filter
@@ -13,6 +14,7 @@ from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.scorers import ScorerStore
 
 MAX_CONFIGS_PER_SCORER = 1000
+_USUAL_TARGETS: tuple[TargetType, ...] = ("trace", "session", "span")
 _KEYS = ("name", "kind", "parameters", "online")
 
 
@@ -56,8 +58,15 @@ class OnlineSetup:
     async def put(self, scorer_name: str, document: object) -> OnlineConfig:
         """Creates or replaces one online configuration of a scorer. Raises Invalid, NotFound."""
         request = checked(OnlineRequest, document, "online")
-        await self.scorers.get(scorer_name, request.version)
-        filter = await check_filter(self._columnar, request.filter)
+        scorer = await self.scorers.get(scorer_name, request.version)
+        target = _target(scorer, request.target)
+        filter = await check_filter(self._columnar, request.filter, target)
+        strata = [
+            stratum.model_copy(
+                update={"filter": await check_filter(self._columnar, stratum.filter, target, f"strata.{number}.filter")}
+            )
+            for number, stratum in enumerate(request.strata)
+        ]
         experiment_id = await self.experiment_id(request.experiment)
         present = await self.scorers.configs(scorer_name)
         known = any(config.experiment_id == experiment_id for config in present)
@@ -70,6 +79,10 @@ class OnlineSetup:
             sample_rate=request.sample_rate,
             filter=filter,
             salt=request.salt,
+            target_type=target,
+            strata=strata,
+            idle_seconds=request.idle_seconds,
+            priority=request.priority,
         )
 
     async def experiment_id(self, experiment: int | str | None) -> int | None:
@@ -103,6 +116,16 @@ class OnlineSetup:
         online = [] if document.get("online") is None else document["online"]
         for request in online if isinstance(online, list) else [online]:
             await self.put(scorer.name, request)
+
+
+def _target(scorer: Scorer, wanted: TargetType | None) -> TargetType:
+    """What a configuration applies the scorer to. Raises Invalid when it cannot be."""
+    able = scorer.parameters.targets
+    if wanted is None:
+        return next(target for target in _USUAL_TARGETS if target in able)
+    if wanted not in able:
+        raise Invalid("online.target", f"the scorer {scorer.name} is for {' and '.join(sorted(able))} targets")
+    return wanted
 
 
 def _only(document: Mapping[Any, Any], keys: Sequence[str]) -> None:

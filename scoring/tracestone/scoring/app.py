@@ -21,9 +21,9 @@ from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.load import BatchedTraces, TraceReader
 from tracestone.scoring.run import Runner
 from tracestone.scoring.sample import Sampler
+from tracestone.scoring.subjects import Subjects, TargetReader
 from tracestone.scoring.watch import Watcher
 from tracestone.scoring.worker import Worker
 
@@ -41,7 +41,7 @@ class Scoring:
         pool: Pool,
         columnar: Columnar,
         assessments: AssessmentStore,
-        spans: TraceReader,
+        spans: TargetReader,
         settings: Settings,
     ) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class Scoring:
         sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
         self._ledger = Ledger(self._budgets.store)
         provider = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
-        runner = Runner(pool, jobs, self._scorers, BatchedTraces(spans), assessments, provider)
+        runner = Runner(pool, jobs, self._scorers, Subjects(spans), assessments, provider)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
             runner,

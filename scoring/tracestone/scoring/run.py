@@ -1,4 +1,4 @@
-"""One job: load the trace, score it, and write the verdict together with the end of the job.
+"""One job: load the target, score it, and write the verdict together with the end of the job.
 
 The verdict and the removal of the job are one transaction, and only the holder of the job's lease can
 remove it. So a worker that dies, or is overtaken, leaves either both or neither, and nobody sees two
@@ -21,13 +21,11 @@ from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
-from tracestone.schema.traces import Trace
 from tracestone.scoring.calls.account import Deferred, charged
 from tracestone.scoring.llm import Provider
-from tracestone.scoring.load import BatchedTraces
-from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, TargetScorer
+from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, Subject, TargetScorer
 from tracestone.scoring.scorers.registry import ready
-from tracestone.scoring.scorers.subject import subject_of
+from tracestone.scoring.subjects import Loaded, Subjects
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +34,9 @@ _LONGEST_BACKOFF_SECONDS = 300.0
 # A worker that vanished this often over the same job was probably killed by it.
 _MOST_LOST_DELIVERIES = 5
 _LOAD_RETRIES = 3
-_LOAD_FAILURES = frozenset({"TRACE_NOT_FOUND", "TRACE_NOT_READABLE"})
+_LOAD_FAILURES = frozenset(
+    f"{target}_NOT_{what}" for target in ("SPAN", "TRACE", "SESSION") for what in ("FOUND", "READABLE")
+)
 _MAX_READY = 256
 
 
@@ -45,13 +45,15 @@ class Scored:
     """What is to be written about a job, whose `spent` includes this attempt.
 
     Either an outcome, or another try in `again` seconds, or a `wait` that is no try; none of them when there is a
-    verdict already.
+    verdict already. `seen_ns` is the state of the target that was scored, `digest` of what the scorer was given.
     """
 
     job: Job
     outcome: Outcome | None = None
     again: float | None = None
     wait: Wait | None = None
+    seen_ns: int = 0
+    digest: str = ""
 
 
 class Runner:
@@ -62,7 +64,7 @@ class Runner:
         pool: Pool,
         jobs: JobStore,
         scorers: ScorerStore,
-        traces: BatchedTraces,
+        subjects: Subjects,
         assessments: AssessmentStore,
         provider: Provider,
         *,
@@ -71,7 +73,7 @@ class Runner:
         self._pool = pool
         self._jobs = jobs
         self._scorers = scorers
-        self._traces = traces
+        self._subjects = subjects
         self._assessments = assessments
         self._provider = provider
         self._backoff = backoff_seconds
@@ -84,12 +86,17 @@ class Runner:
     async def score(self, job: Job) -> Scored:
         """One attempt; nothing is written. Raises StorageDown, and then nothing was spent."""
         if job.judged:
-            return Scored(job)
+            return Scored(job, seen_ns=job.seen_ns)
         definition = await self._scorers.get(job.scorer_name, job.scorer_version)
         scorer = self._scorer(definition)
+        loaded: Loaded | None = None
         try:
+            loaded = await self._load(job)
+            # A target that something new came for, but nothing that the scorer reads, keeps its verdict.
+            if loaded.digest == job.scored_digest:
+                return Scored(job, seen_ns=loaded.seen_ns)
             with charged(job.scorer_name, job.experiment_id) as account:
-                outcome = await self._attempt(job, scorer)
+                outcome = await self._attempt(job, scorer, loaded.subject)
         except Deferred as deferred:
             return Scored(replace(job, spent=job.spent.plus(account.spent)), wait=deferred.wait)
         except AttemptFailed as failure:
@@ -98,8 +105,8 @@ class Runner:
             if failure.retryable and job.failures < most:
                 return Scored(tried, again=self._wait(job, failure))
             error = AssessmentError(failure.code, failure.message)
-            return Scored(tried, Outcome(scorer.source_type, scorer.source_id, error=error))
-        return Scored(replace(job, spent=job.spent.plus(outcome.usage)), outcome)
+            return _scored(tried, Outcome(scorer.source_type, scorer.source_id, error=error), loaded)
+        return _scored(replace(job, spent=job.spent.plus(outcome.usage)), outcome, loaded)
 
     async def settle(self, scored: Scored) -> None:
         """Writes what an attempt came to, unless another worker holds the job by now. Safe to repeat.
@@ -111,7 +118,7 @@ class Runner:
         elif scored.wait is not None:
             held = await self._jobs.defer(scored.job, scored.job.spent, scored.wait)
         else:
-            held = await self._finish(scored.job, scored.outcome)
+            held = await self._finish(scored)
         if not held:
             logger.warning(
                 "a job was taken over by another worker",
@@ -123,32 +130,34 @@ class Runner:
                 },
             )
 
-    async def _attempt(self, job: Job, scorer: TargetScorer) -> Outcome:
+    async def _attempt(self, job: Job, scorer: TargetScorer, subject: Subject) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
-            raise AttemptFailed("WORKER_LOST", "the worker vanished repeatedly over this trace", retryable=False)
-        trace = await self._load(job)
+            reason = f"the worker vanished repeatedly over this {job.target_type}"
+            raise AttemptFailed("WORKER_LOST", reason, retryable=False)
         try:
-            return await scorer.score(subject_of(trace))
+            return await scorer.score(subject)
         except MissingExtra as error:
             raise AttemptFailed("NOT_INSTALLED", str(error), retryable=False) from error
 
-    async def _load(self, job: Job) -> Trace:
+    async def _load(self, job: Job) -> Loaded:
+        kind = job.target_type.upper()
         try:
-            trace = await self._traces.trace(job.experiment_id, job.trace_id)
+            loaded = await self._subjects.load(job)
         except TooLarge as error:
-            raise AttemptFailed("TRACE_TOO_LARGE", str(error), retryable=False) from error
+            raise AttemptFailed(f"{kind}_TOO_LARGE", str(error), retryable=False) from error
         except StatementFailed as error:
-            reason = f"ClickHouse cannot read the trace (code {error.code})"
-            raise AttemptFailed("TRACE_NOT_READABLE", reason, retryable=True) from error
-        if trace is None:
-            raise AttemptFailed("TRACE_NOT_FOUND", "the trace is not stored any more", retryable=True)
-        return trace
+            reason = f"ClickHouse cannot read the {job.target_type} (code {error.code})"
+            raise AttemptFailed(f"{kind}_NOT_READABLE", reason, retryable=True) from error
+        if loaded is None:
+            raise AttemptFailed(f"{kind}_NOT_FOUND", f"the {job.target_type} is not stored any more", retryable=True)
+        return loaded
 
-    async def _finish(self, job: Job, outcome: Outcome | None) -> bool:
-        assessment = None if outcome is None else _assessment(job, outcome)
+    async def _finish(self, scored: Scored) -> bool:
+        job = scored.job
+        assessment = None if scored.outcome is None else _assessment(scored, scored.outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await self._jobs.finish(job, connection)
+                held = await self._jobs.finish(job, scored.seen_ns, connection)
                 if held and assessment is not None:
                     await self._assessments.record(assessment, connection)
         return held
@@ -167,17 +176,28 @@ class Runner:
         return max(failure.retry_after or 0.0, most * random.uniform(0.5, 1.0))
 
 
-def _assessment(job: Job, outcome: Outcome) -> Assessment:
+def _scored(job: Job, outcome: Outcome, loaded: Loaded | None) -> Scored:
+    if loaded is None:  # nothing is known of its state but what it was chosen by
+        return Scored(job, outcome, seen_ns=job.seen_ns)
+    return Scored(job, outcome, seen_ns=loaded.seen_ns, digest=loaded.digest)
+
+
+def _assessment(scored: Scored, outcome: Outcome) -> Assessment:
+    job = scored.job
     spent = job.spent
     metadata = dict(outcome.metadata)
     if spent.calls:
         metadata["calls"] = str(spent.calls)
+    if job.stratum:
+        metadata["stratum"] = job.stratum
     if job.failures:
         metadata["failed_attempts"] = str(job.failures)
     return Assessment(
         experiment_id=job.experiment_id,
-        target_type="trace",
+        target_type=job.target_type,
         trace_id=job.trace_id,
+        span_id=job.span_id,
+        session_id=job.session_id,
         name=job.scorer_name,
         kind="feedback",
         source_type=outcome.source_type,
@@ -192,4 +212,6 @@ def _assessment(job: Job, outcome: Outcome) -> Assessment:
         cost_usd=spent.cost_usd,
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
+        target_seen_ns=scored.seen_ns,
+        input_digest=scored.digest,
     )

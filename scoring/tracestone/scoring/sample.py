@@ -1,20 +1,22 @@
-"""Which finished traces are chosen, and with what probability.
+"""Which finished targets are chosen, and with what probability.
 
 Decided inside ClickHouse; only chosen ids leave it.
 
-A trace is chosen when the upper 53 bits of sipHash64(salt, 0, trace_id) are below rate * 2^53. So every
-replica decides alike, a higher rate keeps every trace that a lower rate chose, and a rate of 1 keeps all.
-The probability stored with a verdict is exactly threshold / 2^53. The salt is empty unless a configuration
-sets one: scorers share their sample, so that verdicts of two scorers can be compared on the same traces;
-give a scorer a salt of its own to draw an independent sample.
+A target is chosen when the upper 53 bits of sipHash64(salt, 0, key) are below rate * 2^53. So every
+replica decides alike, a higher rate keeps every target that a lower rate chose, and a rate of 1 keeps all. The key is
+the trace id, of a span followed by the span id, of a session its id. The rate is that of the first stratum whose
+filter holds, else the configuration's. The probability stored with a verdict is exactly threshold / 2^53. The salt is
+empty unless a configuration sets one: scorers share their sample, so that verdicts of two scorers can be compared on
+the same targets; give a scorer a salt of its own to draw an independent sample.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.filter_sql import compose
+from tracestone.schema.filter_sql import compose, compose_strata
 from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
@@ -23,11 +25,24 @@ _BUCKETS = 2**53
 GRACE_MS = 1000
 # How far the clocks of a collector (last_seen) and of ClickHouse (when a row was written) may be apart.
 _CLOCK_SKEW_NS = 60 * 1_000_000_000
+_SQL = sqlfiles.queries("clickhouse", "sampling")
+
+
+def _due() -> dict[str, str]:
+    """For each kind of target the SELECT of what becomes due."""
+    spans = _SQL["due_spans"].replace("/* due traces */", _SQL["due_traces"])
+    sessions = _SQL["due_sessions"].replace("/* quiet sessions */", _SQL["quiet_sessions"])
+    return {"trace": _SQL["due_traces"], "span": spans, "session": sessions}
+
+
+_DUE = _due()
+# What tells cheaply when something is due: of spans, their traces. Analysing the views costs more than most looks find.
+_WHEN = {"trace": _SQL["due_traces"], "span": _SQL["due_traces"], "session": _SQL["quiet_sessions"]}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One page of chosen traces.
+    """One page of chosen targets.
 
     `cursor` is where the next page begins, `more` whether there may be one now.
     """
@@ -37,18 +52,31 @@ class Chosen:
     more: bool
 
 
+@dataclass(frozen=True)
+class Window:
+    """Due times from a cursor on and before `until_ns`.
+
+    `left_out` are experiments that a configuration for all leaves to their own.
+    """
+
+    after: Cursor
+    until_ns: int
+    look: Look
+    left_out: tuple[int, ...] = ()
+
+
 def threshold(rate: float) -> int:
     """How many of the 2^53 hash buckets are kept at a rate in [0, 1]."""
     return min(_BUCKETS, math.ceil(rate * _BUCKETS))
 
 
 def probability(rate: float) -> float:
-    """The exact probability with which a rate keeps a trace."""
+    """The exact probability with which a rate keeps a target."""
     return threshold(rate) / _BUCKETS
 
 
 class Sampler:
-    """Chooses among the traces of one window of due times; see `watch` for what `due` means."""
+    """Chooses among the targets of one window of due times; see `watch` for what `due` means."""
 
     def __init__(
         self, columnar: Columnar, *, settle_ms: int, max_trace_age_ms: int, page: int = 5000, grace_ms: int = GRACE_MS
@@ -58,46 +86,92 @@ class Sampler:
         self._age_ns = max_trace_age_ms * 1_000_000
         self._grace_ns = grace_ms * 1_000_000
         self._page = page
-        self._sql = sqlfiles.queries("clickhouse", "sampling")
 
     async def now_ns(self) -> int:
         """ClickHouse's clock, which also stamps when a trace became visible. Nanoseconds since the epoch."""
-        rows = await self._columnar.query(self._sql["now"])
+        rows = await self._columnar.query(_SQL["now"])
         return int(rows[0]["now_ns"])
 
-    async def choose(
-        self, config: OnlineConfig, look: Look, after: Cursor, until_ns: int, left_out: list[int]
-    ) -> Chosen:
-        """The next page of chosen traces due from `after` on and before `until_ns`, in a stable order.
-
-        `left_out` are experiments that a configuration for all leaves to their own.
-        Raises StatementFailed when the filter fails on a value, StorageDown.
-        """
-        if after.due_ns >= until_ns or threshold(config.sample_rate) == 0:
-            return Chosen([], max(after, Cursor(until_ns)), False)
-        # A row due after t was written after t less the wait, give or take the difference of two clocks.
-        longest_wait = self._settle_ns if look == "prompt" else max(self._settle_ns, self._age_ns)
-        longest_wait = max(longest_wait, self._grace_ns)
+    async def first_due(self, config: OnlineConfig, window: Window) -> int | None:
+        """When the first target of a window is due, sampled or not; None when none is. Raises StorageDown."""
+        if window.after.due_ns >= window.until_ns:
+            return None
         rows = await self._columnar.query(
-            compose(self._sql["choose"], config.filter),
-            {
-                "settle_ns": self._settle_ns,
-                "age_ns": self._age_ns,
-                "grace_ns": self._grace_ns,
-                "prompt": int(look == "prompt"),
-                "after_ns": after.due_ns,
-                "written_after_ns": after.due_ns - longest_wait - _CLOCK_SKEW_NS,
-                "after_id": after.trace_id,
-                "until_ns": until_ns,
-                "every": int(config.experiment_id is None),
-                "experiment_id": config.experiment_id or 0,
-                "left_out": left_out,
-                "salt": config.salt,
-                "threshold": threshold(config.sample_rate),
-                "page": self._page,
-            },
+            _SQL["first_due"].replace("/* due */", _WHEN[config.target_type]), self._parameters(config, window)
         )
-        targets = [Target(int(row["experiment_id"]), str(row["trace_id"])) for row in rows]
+        return int(rows[0]["due_ns"]) or None
+
+    async def choose(self, config: OnlineConfig, window: Window) -> Chosen:
+        """The next page of chosen targets of a window, in a stable order.
+
+        Raises StatementFailed when a filter fails on a value, StorageDown.
+        """
+        after, until_ns = window.after, window.until_ns
+        if after.due_ns >= until_ns or not any(map(threshold, config.rates)):
+            return Chosen([], max(after, Cursor(until_ns)), False)
+        rows = await self._columnar.query(
+            compose(self._composed("choose", config), config.filter),
+            self._parameters(config, window)
+            | {"after_ns": after.due_ns, "after_key": after.key, "page": self._page}
+            | _sampling(config),
+        )
+        probabilities = [probability(rate) for rate in config.rates]
+        targets = [
+            Target(
+                int(row["experiment_id"]),
+                str(row["trace_id"]),
+                str(row["span_id"]),
+                str(row["session_id"]),
+                int(row["seen_ns"]),
+                probabilities[row["stratum"]],
+                config.stratum(row["stratum"]),
+            )
+            for row in rows
+        ]
         if len(rows) < self._page:
             return Chosen(targets, Cursor(until_ns), False)
-        return Chosen(targets, Cursor(int(rows[-1]["due_ns"]), str(rows[-1]["trace_id"])), True)
+        return Chosen(targets, Cursor(int(rows[-1]["due_ns"]), str(rows[-1]["key"])), True)
+
+    async def account(self, config: OnlineConfig, version: int, window: Window) -> None:
+        """Writes down what is decided of every target of a window, chosen or not. Safe to repeat.
+
+        Raises StatementFailed, StorageDown.
+        """
+        probabilities = [probability(rate) for rate in config.rates]
+        strata = [config.stratum(number) for number in range(len(probabilities))]
+        await self._columnar.command(
+            compose(self._composed("account", config), config.filter),
+            self._parameters(config, window)
+            | {"scorer_name": config.scorer_name, "scorer_version": version, "target_type": config.target_type}
+            | {"strata": strata, "probabilities": probabilities}
+            | _sampling(config),
+        )
+
+    def _composed(self, query: str, config: OnlineConfig) -> str:
+        statement = _SQL[query].replace("/* due */", _DUE[config.target_type])
+        return compose_strata(statement, [stratum.filter for stratum in config.strata])
+
+    def _parameters(self, config: OnlineConfig, window: Window) -> dict[str, Any]:
+        idle_ns = int(config.idle_seconds * 1e9)
+        # A row due after t was written after t less the wait, give or take the difference of two clocks.
+        longest_wait = self._settle_ns if window.look == "prompt" else max(self._settle_ns, self._age_ns)
+        longest_wait = idle_ns if config.target_type == "session" else longest_wait
+        longest_wait = max(longest_wait, self._grace_ns)
+        times = (
+            {"idle_ns": idle_ns}
+            if config.target_type == "session"
+            else {"settle_ns": self._settle_ns, "age_ns": self._age_ns, "prompt": int(window.look == "prompt")}
+        )
+        return times | {
+            "grace_ns": self._grace_ns,
+            "from_ns": window.after.due_ns,
+            "until_ns": window.until_ns,
+            "written_after_ns": window.after.due_ns - longest_wait - _CLOCK_SKEW_NS,
+            "every": int(config.experiment_id is None),
+            "experiment_id": config.experiment_id or 0,
+            "left_out": list(window.left_out),
+        }
+
+
+def _sampling(config: OnlineConfig) -> dict[str, Any]:
+    return {"salt": config.salt, "thresholds": [threshold(rate) for rate in config.rates]}

@@ -1,20 +1,23 @@
-"""Which traces are finished since the last look, and a job for each that the sampler chooses.
+"""Which targets are finished since the last look, and a job for each that the sampler chooses.
 
-A trace is finished when its root has ended and nothing came for `settle_ms`, or when nothing came for
-`max_trace_age_ms`. The moment it became so, or became visible to queries if that was later, is when it is
-*due*:
+A trace, and every span of it, is finished when its root has ended and nothing came for `settle_ms`, or when
+nothing came for `max_trace_age_ms`. The moment it became so, or became visible to queries if that was later,
+is when it is *due*:
 
     due = max(last_seen + (complete ? settle : age), moment its row was written + a second's grace)
 
-Progress is a cursor over (due, trace id) per configuration, kept in Postgres and moved in the transaction
-that enqueues the chosen traces: a crash repeats a look or does not, and never skips one. A trace that
-changes after it was scored gets a later due time and is chosen again, and the queue drops it: one verdict
-per scorer version.
+A session is finished when nothing of it came for the configuration's `idle_seconds`, and due likewise.
 
-Two looks go over every trace. The prompt one, each tick, takes complete traces as they become due. The
-sweep comes `VISIBILITY_LAG` behind and takes all that is finished, so a row that became visible only after
-the prompt look had passed its due time (a slow insert, a replica behind) is found. Both are as long as the
-cursor is old: after any standstill they go on where they were.
+Progress is a cursor over (due, key) per configuration, kept in Postgres and moved in the transaction
+that enqueues the chosen targets: a crash repeats a look or does not, and never skips one. A target that
+changes after it was scored gets a later due time and is chosen again. It is scored again if what the scorer
+is given has changed, and the new verdict takes the place of the old one.
+
+Two looks go over every target. The prompt one, each tick, takes complete traces and quiet sessions as they become
+due. The sweep comes `VISIBILITY_LAG` behind and takes all that is finished, so a row that became visible only after
+the prompt look had passed its due time (a slow insert, a replica behind) is found. It also writes down what was
+decided of every target, chosen or not. Both are as long as the cursor is old: after any standstill they go on where
+they were.
 
 Any number of watchers may run: a look is held by a row lock, and whoever does not get it leaves it to the
 other.
@@ -22,14 +25,14 @@ other.
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.scorers.online import OnlineConfig
-from tracestone.schema.stores.jobs import JobStore, Look
+from tracestone.schema.stores.jobs import Cursor, JobStore, Look
 from tracestone.schema.stores.scorers import ScorerStore
-from tracestone.scoring import sample
-from tracestone.scoring.sample import Sampler
+from tracestone.scoring.sample import Sampler, Window
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +41,12 @@ SWEEP_SECONDS = 10.0
 # Beyond this many jobs the looks pause; their cursors wait, so nothing is lost.
 MAX_WAITING_JOBS = 50_000
 _PAGES_PER_LOOK = 20
+# Of due times, at most, in one page of a sweep: what is decided there is written down in one statement.
+_SWEEP_NS = 60 * 1_000_000_000
 
 
 class Watcher:
-    """Turns finished traces into jobs. `woken` is set whenever there is new work for the workers."""
+    """Turns finished targets into jobs. `woken` is set whenever there is new work for the workers."""
 
     def __init__(
         self,
@@ -74,7 +79,7 @@ class Watcher:
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the loop must outlive any failure of a store
                 if not self.error:
-                    logger.warning("finished traces cannot be looked for", extra={"reason": str(error)})
+                    logger.warning("finished targets cannot be looked for", extra={"reason": str(error)})
                 self.error = str(error) or type(error).__name__
             try:
                 await asyncio.wait_for(stopping.wait(), self._interval)
@@ -90,21 +95,24 @@ class Watcher:
         windows: list[tuple[Look, int]] = [("prompt", now_ns)]
         if clock.monotonic() - self._swept_at >= self._sweep_seconds:
             windows.append(("sweep", now_ns - self._lag_ns))
-        added = 0
+        added, behind = 0, False
         for config in configs:
             for look, until_ns in windows:
-                added += await self._look(config, look, until_ns)
-        if len(windows) > 1:
+                new, more = await self._look(config, look, until_ns)
+                added += new
+                behind = behind or (more and look == "sweep")
+        if len(windows) > 1 and not behind:
             self._swept_at = clock.monotonic()
         if added:
             self._woken.set()
         return added
 
-    async def _look(self, config: OnlineConfig, look: Look, until_ns: int) -> int:
-        added = 0
+    async def _look(self, config: OnlineConfig, look: Look, until_ns: int) -> tuple[int, bool]:
+        """How many jobs were added, and whether there may be more now."""
+        added, more = 0, False
         try:
-            for _ in range(_PAGES_PER_LOOK):
-                more, new = await self._page(config, look, until_ns)
+            for page in range(_PAGES_PER_LOOK):
+                more, new = await self._page(config, look, until_ns, first=page == 0)
                 added += new
                 if not more:
                     break
@@ -114,20 +122,29 @@ class Watcher:
             if not config.last_error:
                 logger.warning("a filter failed", extra={"scorer": config.scorer_name, "look": look, "reason": reason})
             await self._jobs.fail_look(config.config_id, look, reason)
-        return added
+            return added, False
+        return added, more
 
-    async def _page(self, config: OnlineConfig, look: Look, until_ns: int) -> tuple[bool, int]:
+    async def _page(self, config: OnlineConfig, look: Look, until_ns: int, *, first: bool) -> tuple[bool, int]:
         version = config.version or await self._jobs.latest_version(config.scorer_name)
         left_out = [] if config.experiment_id is not None else await self._jobs.own_experiments(config.scorer_name)
         async with self._jobs.look(config.config_id, look) as held:
             if held is None:
                 return False, 0
-            chosen = await self._sampler.choose(config, look, held.cursor, until_ns, left_out)
+            window = Window(held.cursor, until_ns, look, tuple(left_out))
+            first_ns = await self._sampler.first_due(config, window)
+            if first_ns is None:
+                await held.advance(max(held.cursor, Cursor(until_ns)), config.scorer_name, version, [])
+                return False, 0
+            window = replace(window, after=max(held.cursor, Cursor(first_ns)))
+            if look == "sweep":
+                # These windows end at fixed times, so that the pages of one need no second account.
+                end_ns = min(until_ns, (window.after.due_ns // _SWEEP_NS + 1) * _SWEEP_NS)
+                window = replace(window, until_ns=end_ns)
+                if first or not held.cursor.key:
+                    await self._sampler.account(config, version, window)
+            chosen = await self._sampler.choose(config, window)
             new = await held.advance(
-                chosen.cursor,
-                config.scorer_name,
-                version,
-                chosen.targets,
-                sample.probability(config.sample_rate) if chosen.targets else 1.0,
+                chosen.cursor, config.scorer_name, version, chosen.targets, config.target_type, config.priority
             )
-            return chosen.more, new
+            return chosen.more or window.until_ns < until_ns, new

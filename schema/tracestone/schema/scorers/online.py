@@ -2,16 +2,32 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tracestone.schema.assessments import TargetType
+
+IDLE_SECONDS = 300.0
+MAX_STRATA = 32
+
+
+class Stratum(BaseModel):
+    """A part of the targets with a rate of its own: those for which `filter` holds and that of no stratum before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=100)
+    filter: str = Field(min_length=1)
+    sample_rate: float = Field(ge=0, le=1, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class OnlineConfig:
     """Applies a scorer to live traffic.
 
-    `version` None means the latest when a trace is chosen; `experiment_id` None means every experiment
-    without a configuration of its own for this scorer. `filter` is an SQL condition over `traces` ("" keeps
-    everything).
+    `version` None means the latest when a target is chosen; `experiment_id` None means every experiment
+    without a configuration of its own for this scorer. `filter` is an SQL condition over the table of the target
+    ("" keeps everything). `sample_rate` holds where no stratum's filter does. A session is finished when nothing of it
+    came for `idle_seconds`. Jobs of a higher `priority` come first.
     """
 
     config_id: int
@@ -22,10 +38,26 @@ class OnlineConfig:
     filter: str
     salt: str
     last_error: str = ""
+    target_type: TargetType = "trace"
+    strata: tuple[Stratum, ...] = ()
+    idle_seconds: float = IDLE_SECONDS
+    priority: int = 0
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rate of what is in no stratum, then that of each stratum."""
+        return (self.sample_rate, *(stratum.sample_rate for stratum in self.strata))
+
+    def stratum(self, number: int) -> str:
+        """The name of a stratum by its place from 1; "" for 0, what is in none."""
+        return self.strata[number - 1].name if number else ""
 
 
 class OnlineRequest(BaseModel):
-    """What a client says of an online configuration; `experiment` is an id, a name, or None for all."""
+    """What a client says of an online configuration; `experiment` is an id, a name, or None for all.
+
+    Without `target` a scorer is applied to traces, or if it cannot be to what it is made for.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,3 +66,14 @@ class OnlineRequest(BaseModel):
     sample_rate: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
     filter: str = ""
     salt: str = Field("", max_length=100)
+    target: TargetType | None = None
+    strata: tuple[Stratum, ...] = Field((), max_length=MAX_STRATA)
+    idle_seconds: float = Field(IDLE_SECONDS, ge=0, le=30 * 86_400, allow_inf_nan=False)
+    priority: int = Field(0, ge=-100, le=100)
+
+    @field_validator("strata")
+    @classmethod
+    def _distinct(cls, value: tuple[Stratum, ...]) -> tuple[Stratum, ...]:
+        if len({stratum.name for stratum in value}) != len(value):
+            raise ValueError("two strata have the same name")
+        return value

@@ -60,7 +60,8 @@ class AssessmentStore:
     async def record(self, assessment: Assessment, connection: Connection | None = None) -> Assessment:
         """Stores the verdict of a scorer once per target, scorer, version and name (contract C11).
 
-        Returns what is stored: the given verdict with its new id, or the one that was there before. With
+        Returns what is stored: the given verdict, in place of one on an earlier state of the target, or the one that
+        was there before. With
         `connection`, it becomes part of that connection's transaction. Text that Postgres cannot hold
         (U+0000, lone surrogates) is replaced. Raises Invalid without a scorer, StorageDown.
         """
@@ -278,6 +279,8 @@ def _assessment(row: Record) -> Assessment:
         cost_usd=row["cost_usd"],
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
+        target_seen_ns=row["target_seen_ns"],
+        input_digest=row["input_digest"],
         overrides=row["overrides"],
         valid=row["valid"],
         assessment_id=row["assessment_id"],

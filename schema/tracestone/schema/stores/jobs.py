@@ -12,12 +12,13 @@ workers that both believe they hold a job only the later one can finish it. A de
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from tracestone.schema import sqlfiles
+from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.postgres import Connection, Pool, storage_errors
 
 Look = Literal["prompt", "sweep"]
@@ -63,9 +64,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class Job:
-    """One trace to be scored by one version of a scorer.
+    """One target to be scored by one version of a scorer.
 
     `failures` counts failed attempts, `deliveries` claims. `judged` says that the verdict is there already.
+    `seen_ns` is the state of the target that was chosen; `scored_digest` is of what an earlier verdict was given.
+    `expectations` are what people expect of the target, by name.
     """
 
     job_id: int
@@ -79,6 +82,13 @@ class Job:
     failures: int
     spent: Usage
     judged: bool = False
+    target_type: TargetType = "trace"
+    span_id: str = ""
+    session_id: str = ""
+    seen_ns: int = 0
+    stratum: str = ""
+    scored_digest: str = ""
+    expectations: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -86,15 +96,20 @@ class Cursor:
     """How far a look has come: everything due before it was looked at."""
 
     due_ns: int
-    trace_id: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A chosen trace."""
+    """A chosen target, with the chance it had. `seen_ns` is when something of it last arrived."""
 
     experiment_id: int
-    trace_id: str
+    trace_id: str = ""
+    span_id: str = ""
+    session_id: str = ""
+    seen_ns: int = 0
+    probability: float = 1.0
+    stratum: str = ""
 
 
 class LeasedLook:
@@ -108,9 +123,15 @@ class LeasedLook:
         self.cursor = cursor
 
     async def advance(
-        self, cursor: Cursor, scorer_name: str, version: int, targets: Sequence[Target], probability: float
+        self,
+        cursor: Cursor,
+        scorer_name: str,
+        version: int,
+        targets: Sequence[Target],
+        target_type: TargetType = "trace",
+        priority: int = 0,
     ) -> int:
-        """Enqueues the targets that have no job and no verdict yet, and moves on.
+        """Enqueues the targets that have no job and no verdict on their state yet, and moves on.
 
         Returns how many were new.
         """
@@ -120,13 +141,19 @@ class LeasedLook:
                 self._sql["enqueue"],
                 scorer_name,
                 version,
+                target_type,
+                priority,
                 [target.experiment_id for target in targets],
                 [target.trace_id for target in targets],
-                probability,
+                [target.span_id for target in targets],
+                [target.session_id for target in targets],
+                [target.seen_ns for target in targets],
+                [target.probability for target in targets],
+                [target.stratum for target in targets],
             )
-            added = len(rows)
+            added = sum(row["new"] for row in rows)
         await self._connection.execute(
-            self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.trace_id
+            self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.key
         )
         self.cursor = cursor
         return added
@@ -208,6 +235,13 @@ class JobStore:
                 row["failures"],
                 Usage(row["calls"], row["cost_usd"], row["input_tokens"], row["output_tokens"]),
                 row["judged"],
+                row["target_type"],
+                row["span_id"],
+                row["session_id"],
+                row["seen_ns"],
+                row["stratum"],
+                row["scored_digest"],
+                row["expectations"],
             )
             for row in rows
         ]
@@ -273,9 +307,15 @@ class JobStore:
                 [usage.output_tokens for usage in spent],
             )
 
-    async def finish(self, job: Job, connection: Connection) -> bool:
-        """Removes a job in the caller's transaction; False when another worker holds it."""
-        return await connection.fetchval(self._sql["finish"], job.job_id, job.lease) is not None
+    async def finish(self, job: Job, seen_ns: int, connection: Connection) -> bool:
+        """Ends a job in the caller's transaction, of which the state `seen_ns` was scored; False when another holds it.
+
+        A job that has learnt of a later state meanwhile begins anew.
+        """
+        held = (job.job_id, job.lease, seen_ns)
+        if await connection.fetchval(self._sql["finish"], *held) is not None:
+            return True
+        return await connection.fetchval(self._sql["again"], *held) is not None
 
 
 def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:

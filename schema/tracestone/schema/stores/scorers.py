@@ -1,12 +1,15 @@
 """Scorers with their versions, and the online configurations that apply them. Postgres is the record."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from tracestone.schema import clock, sqlfiles
+from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import Invalid, NotFound, StorageDown, TooLarge
 from tracestone.schema.scorers.definition import Definition, Scorer, define
-from tracestone.schema.scorers.online import OnlineConfig
+from tracestone.schema.scorers.online import IDLE_SECONDS, OnlineConfig, Stratum
 
 MAX_SCORERS = 1000
 MAX_VERSIONS = 10_000
@@ -71,14 +74,30 @@ class ScorerStore:
         sample_rate: float,
         filter: str,
         salt: str,
+        target_type: TargetType = "trace",
+        strata: Sequence[Stratum] = (),
+        idle_seconds: float = IDLE_SECONDS,
+        priority: int = 0,
     ) -> OnlineConfig:
         """Creates or replaces the configuration of (scorer, experiment).
 
-        A new one begins with what finishes from now on. The filter must have been checked
+        A new one begins with what finishes from now on. Its filters must have been checked
         (`filter_sql.check_filter`). Raises NotFound, Invalid, StorageDown.
         """
         await self.get(scorer_name, version)
-        values = (scorer_name, version, experiment_id, sample_rate, filter, salt, clock.now_ms())
+        values = (
+            scorer_name,
+            version,
+            experiment_id,
+            sample_rate,
+            filter,
+            salt,
+            clock.now_ms(),
+            target_type,
+            [stratum.model_dump() for stratum in strata],
+            idle_seconds,
+            priority,
+        )
         try:
             with storage_errors():
                 async with self._pool.acquire() as connection, connection.transaction():
@@ -146,4 +165,8 @@ def _config(row: asyncpg.Record | None) -> OnlineConfig:
         row["filter"],
         row["salt"],
         row["error"],
+        row["target_type"],
+        tuple(Stratum.model_validate(stratum) for stratum in row["strata"]),
+        row["idle_seconds"],
+        row["priority"],
     )

@@ -124,6 +124,13 @@ class SpanStore:
         )
         return [_info(row) for row in rows]
 
+    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> tuple[list[TraceInfo], int]:
+        """The latest traces of a session, at most so many, in order of start, and how many it has."""
+        rows = await self._columnar.query(
+            _QUERIES["traces_of_session"], {"experiment_id": experiment_id, "session_id": session_id, "limit": limit}
+        )
+        return [_info(row) for row in reversed(rows)], int(rows[0]["traces"]) if rows else 0
+
     async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
         """One span with its payload; None when unknown."""
         rows = await self._columnar.query(

@@ -2,36 +2,104 @@
 -- The clock that also stamps rows.
 SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 
--- name: choose
--- A page of finished, sampled and filtered traces in order of due time; see watch.py and sample.py.
--- Newest rows are found by when they were written, which prunes old parts; the filter sees the public view.
-WITH due AS (
-    SELECT experiment_id, trace_id, due_ns
+-- name: due_traces
+-- Traces that become due in a window, with the columns of the view `traces`; see watch.py. The newest rows are found by when
+-- they were written, which prunes old parts; the newest of them is the newest there is.
+SELECT
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
+    toUnixTimestamp64Nano(last_seen) AS seen_ns,
+    greatest(
+        toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}), written_ns + {grace_ns:Int64}
+    ) AS due_ns
+FROM (
+    SELECT * EXCEPT version REPLACE (toString(state) AS state), toUnixTimestamp64Nano(version) AS written_ns
+    FROM trace_rows
+    WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})
+    ORDER BY version DESC
+    LIMIT 1 BY experiment_id, trace_id
+)
+WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
+  AND (complete OR {prompt:UInt8} = 0)
+  AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
+
+-- name: due_spans
+-- The spans of those traces, with the columns of the view `spans`.
+SELECT
+    found.*, found.trace_id AS of_trace, found.span_id AS of_span, '' AS of_session, found.user_id AS of_user,
+    concat(lower(found.trace_id), found.span_id) AS key,
+    ended.seen_ns AS seen_ns, ended.due_ns AS due_ns
+FROM (
+    SELECT *
+    FROM spans
+    WHERE (experiment_id, intDiv(toInt64(start_time), 5)) IN (
+        SELECT experiment_id, slice FROM trace_slices
+        WHERE (trace_id, experiment_id) IN (SELECT of_trace, experiment_id FROM (/* due traces */)))
+      AND (experiment_id, trace_id) IN (SELECT experiment_id, of_trace FROM (/* due traces */))
+) AS found
+INNER JOIN (SELECT experiment_id, of_trace, seen_ns, due_ns FROM (/* due traces */)) AS ended
+    ON found.experiment_id = ended.experiment_id AND found.trace_id = ended.of_trace
+
+-- name: due_sessions
+-- Sessions of which nothing came for a while, with the columns of the view `sessions`. The trace that came last was written
+-- lately, so the sessions are found by what was; they are summed up over all their traces.
+SELECT
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key
+FROM (
+    SELECT
+        summed.*, quiet.seen_ns AS seen_ns, quiet.due_ns AS due_ns
     FROM (
-        SELECT
-            experiment_id, trace_id, complete,
-            greatest(
-                toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}),
-                toUnixTimestamp64Nano(version) + {grace_ns:Int64}
-            ) AS due_ns
-        FROM trace_rows
-        WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})
-        ORDER BY version DESC
-        LIMIT 1 BY experiment_id, trace_id
-    )
-    WHERE due_ns < {until_ns:Int64}
-      AND (due_ns, trace_id) > ({after_ns:Int64}, {after_id:String})
-      AND (complete OR {prompt:UInt8} = 0)
-      AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
-      AND bitShiftRight(sipHash64(concat({salt:String}, char(0), lower(trace_id))), 11) < {threshold:UInt64}
+        SELECT *
+        FROM sessions
+        WHERE (experiment_id, session_id) IN (SELECT experiment_id, session_id FROM (/* quiet sessions */))
+    ) AS summed
+    INNER JOIN (/* quiet sessions */) AS quiet
+        ON summed.experiment_id = quiet.experiment_id AND summed.session_id = quiet.session_id
 )
-SELECT experiment_id, trace_id, due_ns
-FROM due
-WHERE (experiment_id, trace_id) IN (
-    SELECT experiment_id, trace_id
-    FROM traces
-    WHERE (experiment_id, trace_id) IN (SELECT experiment_id, trace_id FROM due)
-      AND /* filter */
+
+-- name: quiet_sessions
+-- Which sessions those are.
+SELECT
+    experiment_id, session_id,
+    max(toUnixTimestamp64Nano(last_seen)) AS seen_ns,
+    greatest(seen_ns + {idle_ns:Int64}, max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}) AS due_ns
+FROM (
+    SELECT experiment_id, session_id, last_seen, version
+    FROM trace_rows
+    WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64}) AND session_id != ''
+      AND if(
+          {every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
+    ORDER BY version DESC
+    LIMIT 1 BY experiment_id, trace_id
 )
-ORDER BY due_ns, trace_id
+GROUP BY experiment_id, session_id
+HAVING due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
+
+-- name: first_due
+-- When the first target of a window is due; 0 when none is.
+SELECT min(due_ns) AS due_ns FROM (/* due */)
+
+-- name: choose
+-- A page of due, sampled and filtered targets in order of due time; see sample.py. What is in no stratum has the first
+-- threshold.
+SELECT experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns, stratum
+FROM (SELECT *, /* stratum */ AS stratum FROM (/* due */) WHERE /* filter */)
+WHERE (due_ns, key) > ({after_ns:Int64}, {after_key:String})
+  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[stratum + 1]
+ORDER BY due_ns, key
 LIMIT {page:UInt64} WITH TIES
+
+-- name: account
+-- What is decided of every due target, chosen or not. Safe to repeat: a later decision on a target replaces the earlier.
+INSERT INTO scoring_decisions (
+    scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, user_id, seen_at,
+    decision, stratum, probability, decided_at
+)
+SELECT
+    {scorer_name:String}, {scorer_version:UInt32}, experiment_id, {target_type:String}, of_trace, of_span, of_session,
+    of_user, fromUnixTimestamp64Nano(seen_ns, 'UTC'),
+    multiIf(
+        NOT kept, 'filtered',
+        bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[stratum + 1],
+        'chosen', 'not_chosen'),
+    {strata:Array(String)}[stratum + 1], {probabilities:Array(Float64)}[stratum + 1], now64(9)
+FROM (SELECT *, /* stratum */ AS stratum, /* filter */ AS kept FROM (/* due */))

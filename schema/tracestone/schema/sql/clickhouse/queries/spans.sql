@@ -45,3 +45,13 @@ WHERE experiment_id = {experiment_id:UInt32}
   AND (start_time, trace_id) < (fromUnixTimestamp64Nano({before_ns:Int64}, 'UTC'), {before_id:String})
 ORDER BY start_time DESC, trace_id DESC
 LIMIT {limit:UInt64}
+
+-- name: traces_of_session
+-- The latest traces of a session, newest first, each with how many there are.
+SELECT * EXCEPT (start_time, end_time, last_seen),
+    toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns,
+    toUnixTimestamp64Nano(last_seen) AS last_seen_ns, count() OVER () AS traces
+FROM traces
+WHERE experiment_id = {experiment_id:UInt32} AND session_id = {session_id:String}
+ORDER BY start_time DESC, trace_id DESC
+LIMIT {limit:UInt64}

@@ -5,10 +5,20 @@ SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
 RETURNING *
 
 -- name: record
--- The same for a verdict of a scorer; no row comes back when the scorer's version has judged this target already.
-INSERT INTO tracestone.assessments
+-- The same for a verdict of a scorer. It takes the place of the version's verdict on an earlier state of the target, which
+-- goes into the history; no row comes back when this state, or a later one, has its verdict already.
+INSERT INTO tracestone.assessments AS present
 SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
-ON CONFLICT DO NOTHING
+ON CONFLICT (trace_id, span_id, md5(session_id), experiment_id, scorer_name, scorer_version, name)
+    WHERE scorer_name <> ''
+DO UPDATE SET
+    value = excluded.value, error_code = excluded.error_code, error_message = excluded.error_message,
+    error_stack = excluded.error_stack, rationale = excluded.rationale, metadata = excluded.metadata,
+    source_type = excluded.source_type, source_id = excluded.source_id, probability = excluded.probability,
+    cost_usd = excluded.cost_usd, input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+    target_seen_ns = excluded.target_seen_ns, input_digest = excluded.input_digest,
+    updated_at_ms = excluded.updated_at_ms
+WHERE present.target_seen_ns < excluded.target_seen_ns
 RETURNING *
 
 -- name: observe

@@ -39,15 +39,20 @@ FROM scorer_versions WHERE scorer_name > $1 ORDER BY scorer_name, version DESC L
 -- name: put_config
 -- A configuration, new or changed.
 INSERT INTO online_configs
-    (scorer_name, scorer_version, experiment_id, sample_rate, filter, salt, updated_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+    (scorer_name, scorer_version, experiment_id, sample_rate, filter, salt, updated_at_ms,
+     target_type, strata, idle_seconds, priority)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (scorer_name, experiment_id) DO UPDATE SET
     scorer_version = excluded.scorer_version,
     sample_rate = excluded.sample_rate,
     filter = excluded.filter,
     salt = excluded.salt,
-    updated_at_ms = excluded.updated_at_ms
-RETURNING config_id, scorer_name, scorer_version, experiment_id, sample_rate, filter, salt, '' AS error
+    updated_at_ms = excluded.updated_at_ms,
+    target_type = excluded.target_type,
+    strata = excluded.strata,
+    idle_seconds = excluded.idle_seconds,
+    priority = excluded.priority
+RETURNING *, '' AS error
 
 -- name: begin_progress
 -- A new configuration looks at what finishes from now on.
@@ -61,6 +66,5 @@ WHERE scorer_name = $1 AND experiment_id IS NOT DISTINCT FROM $2 RETURNING confi
 
 -- name: configs
 -- The configurations of one scorer, or of all, with the error of the last look.
-SELECT c.config_id, c.scorer_name, c.scorer_version, c.experiment_id, c.sample_rate, c.filter, c.salt,
-       coalesce((SELECT max(p.error) FROM scoring_progress p WHERE p.config_id = c.config_id), '') AS error
+SELECT c.*, coalesce((SELECT max(p.error) FROM scoring_progress p WHERE p.config_id = c.config_id), '') AS error
 FROM online_configs c WHERE $1::text IS NULL OR c.scorer_name = $1 ORDER BY c.config_id

@@ -24,36 +24,65 @@ SELECT experiment_id FROM online_configs WHERE scorer_name = $1 AND experiment_i
 SELECT count(*) FROM (SELECT 1 FROM scoring_jobs LIMIT $1) AS jobs
 
 -- name: enqueue
--- Jobs for chosen traces, except those that have a job or a verdict of this version already.
-INSERT INTO scoring_jobs (scorer_name, scorer_version, experiment_id, trace_id, probability)
-SELECT $1, $2, chosen.experiment_id, chosen.trace_id, $5
-FROM unnest($3::integer[], $4::text[]) AS chosen (experiment_id, trace_id)
+-- Jobs for chosen targets of kind $3, but for those of which this version has judged this state, or a later one, already.
+-- A target that has a job gets no second one, and its job learns of the later state.
+INSERT INTO scoring_jobs AS job (
+    scorer_name, scorer_version, target_type, priority,
+    experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum
+)
+SELECT $1, $2, $3, $4,
+    chosen.experiment_id, chosen.trace_id, chosen.span_id, chosen.session_id, chosen.seen_ns,
+    chosen.probability, chosen.stratum
+FROM unnest($5::integer[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::float8[], $11::text[])
+    AS chosen (experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum)
 WHERE NOT EXISTS (
     SELECT 1 FROM assessments a
-    WHERE a.trace_id = chosen.trace_id AND a.experiment_id = chosen.experiment_id
-      AND a.scorer_name = $1 AND a.scorer_version = $2 AND a.target_type = 'trace'
+    WHERE a.trace_id = chosen.trace_id AND a.span_id = chosen.span_id
+      AND md5(a.session_id) = md5(chosen.session_id) AND a.experiment_id = chosen.experiment_id
+      AND a.scorer_name = $1 AND a.scorer_version = $2 AND a.scorer_name <> ''
+      AND coalesce(a.target_seen_ns, 9223372036854775807) >= chosen.seen_ns
 )
-ON CONFLICT DO NOTHING
-RETURNING job_id
+ON CONFLICT (experiment_id, trace_id, span_id, md5(session_id), scorer_name, scorer_version)
+    DO UPDATE SET seen_ns = excluded.seen_ns WHERE job.seen_ns < excluded.seen_ns
+RETURNING xmax = 0 AS new
 
 -- name: claim
--- Ready jobs but those of $4, oldest first, leased for $2 seconds under the token $3. A dead worker's jobs become ready
--- by themselves. `judged` says that there is a verdict already: a look may enqueue a trace in the moment its job ends.
+-- Ready jobs but those of $4, the most urgent and oldest first, leased for $2 seconds under the token $3. A dead
+-- worker's jobs become ready by themselves. `judged` says that there is a verdict on this state already: a look may
+-- enqueue a target in the moment its job ends. `scored_digest` is of what an earlier verdict without error was given; of
+-- two expectations of one name the span's, then the newer, counts. The conditions `<> ''` are those of the indexes.
 UPDATE scoring_jobs AS job SET
     lease = $3, available_at = now() + make_interval(secs => $2), deliveries = deliveries + 1,
     waiting_for = '', waiting_reason = '', waiting_budget = NULL
 WHERE job_id IN (
     SELECT job_id FROM scoring_jobs WHERE available_at <= now() AND job_id <> ALL ($4::bigint[])
-    ORDER BY available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ORDER BY priority DESC, available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-RETURNING job_id, scorer_name, scorer_version, experiment_id, trace_id, probability, deliveries, failures,
-          calls, cost_usd, input_tokens, output_tokens,
+RETURNING job_id, scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, seen_ns,
+          probability, stratum, deliveries, failures, calls, cost_usd, input_tokens, output_tokens,
           EXISTS (
               SELECT 1 FROM assessments a
-              WHERE a.trace_id = job.trace_id AND a.experiment_id = job.experiment_id
-                AND a.scorer_name = job.scorer_name AND a.scorer_version = job.scorer_version
-                AND a.target_type = 'trace'
-          ) AS judged
+              WHERE a.trace_id = job.trace_id AND a.span_id = job.span_id
+                AND md5(a.session_id) = md5(job.session_id) AND a.experiment_id = job.experiment_id
+                AND a.scorer_name = job.scorer_name AND a.scorer_version = job.scorer_version AND a.scorer_name <> ''
+                AND coalesce(a.target_seen_ns, 9223372036854775807) >= job.seen_ns
+          ) AS judged,
+          coalesce((
+              SELECT min(a.input_digest) FROM assessments a
+              WHERE a.trace_id = job.trace_id AND a.span_id = job.span_id
+                AND md5(a.session_id) = md5(job.session_id) AND a.experiment_id = job.experiment_id
+                AND a.scorer_name = job.scorer_name AND a.scorer_version = job.scorer_version AND a.scorer_name <> ''
+                AND a.error_code = ''
+          ), '') AS scored_digest,
+          coalesce(CASE WHEN job.trace_id <> '' THEN (
+              SELECT jsonb_object_agg(a.name, a.value ORDER BY a.span_id, a.created_at_ms) FROM assessments a
+              WHERE a.trace_id = job.trace_id AND a.trace_id <> '' AND a.experiment_id = job.experiment_id
+                AND a.span_id IN ('', job.span_id) AND a.kind = 'expectation' AND a.valid
+          ) ELSE (
+              SELECT jsonb_object_agg(a.name, a.value ORDER BY a.created_at_ms) FROM assessments a
+              WHERE a.experiment_id = job.experiment_id AND md5(a.session_id) = md5(job.session_id)
+                AND a.session_id <> '' AND a.kind = 'expectation' AND a.valid
+          ) END, '{}') AS expectations
 
 -- name: extend
 -- Keeps jobs leased for $3 seconds from now while they run.
@@ -93,8 +122,16 @@ FROM unnest($1::bigint[], $2::uuid[], $5::integer[], $6::float8[], $7::bigint[],
 WHERE job.job_id = held.job_id AND job.lease = held.lease
 
 -- name: finish
--- The job is done; nothing comes back when this worker does not hold it any more.
-DELETE FROM scoring_jobs WHERE job_id = $1 AND lease = $2 RETURNING job_id
+-- The job is done, unless a later state than $3 waits for it; nothing comes back when this worker does not hold it.
+DELETE FROM scoring_jobs WHERE job_id = $1 AND lease = $2 AND seen_ns <= $3 RETURNING job_id
+
+-- name: again
+-- The target changed while it was scored: the job begins anew, its costs being with the verdict on the earlier state.
+UPDATE scoring_jobs SET
+    lease = NULL, available_at = now() + interval '1 second', deliveries = 0, failures = 0,
+    calls = 0, cost_usd = NULL, input_tokens = NULL, output_tokens = NULL
+WHERE job_id = $1 AND lease = $2 AND seen_ns > $3
+RETURNING job_id
 
 -- name: depth
 -- How many jobs wait or run, and how long the oldest has been ready, in seconds.

@@ -1,0 +1,109 @@
+"""From a job to what its scorer is given: the span, the trace or the session, with a digest of its content."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tracestone.schema.spans import Span
+from tracestone.schema.stores.jobs import Job
+from tracestone.schema.traces import Trace, TraceInfo
+from tracestone.scoring.load import BatchedTraces, TraceReader
+from tracestone.scoring.scorers.protocol import Subject
+from tracestone.scoring.scorers.subject import subject_of, subject_of_session, subject_of_span
+
+# Of a session, the latest ones; a conversation that is longer is scored by its end.
+MAX_TURNS = 200
+
+
+class TargetReader(TraceReader, Protocol):
+    """Where traces, sessions and single spans are read; `stores.spans.SpanStore` is one."""
+
+    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> tuple[list[TraceInfo], int]:
+        """The latest traces of a session in order of start, and how many it has. Raises StorageDown."""
+        ...
+
+    async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
+        """One span with its payload; None when unknown. Raises StorageDown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A subject as it was read.
+
+    `seen_ns` is when something of it last arrived, `digest` the SHA-256 of all that a scorer could read, in hex.
+    """
+
+    subject: Subject
+    seen_ns: int
+    digest: str
+
+
+class Subjects:
+    """Reads the targets of jobs. Traces wanted at the same time are read together."""
+
+    def __init__(self, reader: TargetReader) -> None:
+        self._reader = reader
+        self._traces = BatchedTraces(reader)
+
+    async def load(self, job: Job) -> Loaded | None:
+        """The target of a job; None when it is not stored. Raises StorageDown, StatementFailed, TooLarge."""
+        if job.target_type == "session":
+            return await self._session(job)
+        trace = await self._traces.trace(job.experiment_id, job.trace_id)
+        if trace is None:
+            return None
+        if job.target_type == "span":
+            return await self._span(job, trace)
+        return await asyncio.to_thread(lambda: _loaded(subject_of(trace, job.expectations), [trace]))
+
+    async def _span(self, job: Job, trace: Trace) -> Loaded | None:
+        span = next((span for span in trace.spans if span.span_id == job.span_id), None)
+        if span is None and trace.cut:
+            span = await self._reader.span(job.experiment_id, job.trace_id, job.span_id)
+        if span is None:
+            return None
+        alone = Trace(trace.info, (span,), trace.cut)
+        return await asyncio.to_thread(lambda: _loaded(subject_of_span(alone, span, job.expectations), [trace]))
+
+    async def _session(self, job: Job) -> Loaded | None:
+        infos, count = await self._reader.of_session(job.experiment_id, job.session_id, MAX_TURNS)
+        found = await asyncio.gather(*(self._traces.trace(info.experiment_id, info.trace_id) for info in infos))
+        traces = [trace for trace in found if trace is not None]
+        if not traces:
+            return None
+        return await asyncio.to_thread(
+            lambda: _loaded(subject_of_session(job.session_id, traces, count - len(infos), job.expectations), traces)
+        )
+
+
+def _loaded(subject: Subject, traces: Sequence[Trace]) -> Loaded:
+    return Loaded(subject, max(trace.info.last_seen_ns for trace in traces), digest(subject))
+
+
+def digest(subject: Subject) -> str:
+    """SHA-256 of what scorers read of a subject, in hex: equal content has an equal one, whenever it arrived."""
+    sha = hashlib.sha256()
+    for piece in _pieces(subject):
+        text = piece.encode("utf-8", "surrogatepass")
+        sha.update(len(text).to_bytes(8, "big") + text)
+    return sha.hexdigest()
+
+
+def _pieces(subject: Subject) -> Iterator[str]:
+    yield subject.target_type
+    yield subject.inputs
+    yield subject.outputs
+    yield json.dumps(subject.expectations, sort_keys=True, default=str)
+    yield str(subject.omitted)
+    for span in subject.spans:
+        yield from (
+            *(span.trace_id, span.span_id, span.parent_span_id, span.name, span.span_type, span.operation, span.kind),
+            *(span.status_code, span.status_message, span.error_type, str(span.start_time_ns), str(span.duration_ns)),
+            *(span.input, span.output, span.input_messages, span.output_messages, span.system_instructions),
+            *(span.tool_name, span.tool_arguments, span.tool_result, span.retrieval_documents),
+            *(str(span.input_tokens), str(span.output_tokens), str(span.total_tokens), str(span.cost_total)),
+        )

@@ -1,0 +1,231 @@
+"""Spans, traces and sessions as targets: chosen, scored, scored again when they change, and accounted for."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from support.stored_traces import Row, numbered, store
+from tracestone.schema.assessments import Assessment
+from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.scorers.definition import define
+from tracestone.schema.scorers.online import Stratum
+from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.outbox import Outbox
+from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.schema.stores.spans import SpanStore
+from tracestone.scoring.kept import KeptVerdicts
+from tracestone.scoring.llm import LiteLLM
+from tracestone.scoring.run import Runner
+from tracestone.scoring.sample import Sampler
+from tracestone.scoring.subjects import Subjects
+from tracestone.scoring.watch import Watcher
+from tracestone.scoring.worker import Worker
+
+LENGTH: dict[str, Any] = {"unit": "words", "maximum": 5}
+
+
+class Bench:
+    """Watcher and worker over the stores, driven by hand. A trace settles at once."""
+
+    def __init__(self, pool: Pool, columnar: Columnar, folder: Path) -> None:
+        self.pool = pool
+        self.columnar = columnar
+        self.jobs = JobStore(pool)
+        self.scorers = ScorerStore(pool)
+        self.assessments = AssessmentStore(pool)
+        self.sampler = Sampler(columnar, settle_ms=0, max_trace_age_ms=1000, grace_ms=0)
+        self.runner = Runner(pool, self.jobs, self.scorers, Subjects(SpanStore(columnar)), self.assessments, LiteLLM())
+        self.worker = Worker(self.runner, self.jobs, asyncio.Event(), KeptVerdicts(folder), concurrency=4)
+
+    async def configure(
+        self, kind: str = "response_length", parameters: dict[str, Any] = LENGTH, **fields: Any
+    ) -> None:
+        await self.scorers.define(define("short", kind, parameters))
+        plain: dict[str, Any] = {"version": None, "experiment_id": None, "sample_rate": 1.0, "filter": "", "salt": ""}
+        config = await self.scorers.put_config("short", **(plain | fields))
+        await self.pool.execute(
+            "UPDATE scoring_progress SET due_ns = due_ns - $2 WHERE config_id = $1", config.config_id, 3600 * 10**9
+        )
+
+    async def watch(self) -> int:
+        """One tick of a watcher of its own, sweep included."""
+        watcher = Watcher(
+            self.scorers, self.jobs, self.sampler, asyncio.Event(),
+            interval_ms=50, sweep_seconds=0, visibility_lag_seconds=0,
+        )  # fmt: skip
+        return await watcher.tick()
+
+    async def score(self) -> None:
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self.worker.run(stopping))
+        async with asyncio.timeout(60):
+            while await self.jobs.waiting(1):
+                await asyncio.sleep(0.02)
+        stopping.set()
+        await task
+
+    async def verdicts(self) -> list[Assessment]:
+        rows = await self.pool.fetch("SELECT DISTINCT experiment_id, trace_id FROM assessments ORDER BY 1, 2")
+        found = await self.assessments.by_traces([(row["experiment_id"], row["trace_id"]) for row in rows])
+        return [verdict for verdicts in found.values() for verdict in verdicts]
+
+    async def coverage(self) -> dict[str, int]:
+        """The sums of the view, assessments mirrored first."""
+        outbox = Outbox(self.pool, self.columnar)
+        while await outbox.deliver(1000):
+            pass
+        [row] = await self.columnar.query(
+            "SELECT sum(finished) AS finished, sum(scored) AS scored, sum(failed) AS failed, sum(waiting) AS waiting,"
+            " sum(not_chosen) AS not_chosen, sum(filtered) AS filtered FROM coverage"
+        )
+        counts = {name: int(value) for name, value in row.items()}
+        assert counts["finished"] == sum(counts.values()) - counts["finished"]
+        return {name: count for name, count in counts.items() if count}
+
+
+@pytest.fixture
+def bench(pool: Pool, columnar: Columnar, tmp_path: Path) -> Bench:
+    return Bench(pool, columnar, tmp_path / "verdicts")
+
+
+async def test_a_span_is_a_target_with_its_own_verdict(bench: Bench) -> None:
+    await bench.configure(target_type="span", filter="name = 'answer' AND attributes_text['output.value'] != 'No.'")
+    await store(bench.columnar, [Row(numbered(1)), Row(numbered(2), output="No."), Row(numbered(3))])
+    assert await bench.watch() == 2
+    assert await bench.watch() == 0
+    await bench.score()
+    found = sorted(await bench.verdicts(), key=lambda each: each.trace_id)
+    assert [(each.target_type, each.trace_id, each.span_id, each.value) for each in found] == [
+        ("span", numbered(number), numbered(number)[16:], True) for number in (1, 3)
+    ]
+    assert await bench.coverage() == {"finished": 3, "scored": 2, "filtered": 1}
+
+
+async def test_a_session_is_scored_when_it_has_been_quiet(bench: Bench) -> None:
+    await bench.configure(target_type="session", idle_seconds=60, filter="trace_count >= 2")
+    talk = [
+        Row(numbered(1), session_id="a", seen_ago=120, written_ago=120, output="Hello"),
+        Row(numbered(2), session_id="a", seen_ago=90, written_ago=90, output="A much longer answer than five words"),
+        Row(numbered(3), session_id="b", seen_ago=90, written_ago=90),
+        Row(numbered(4), session_id="c", seen_ago=120, written_ago=120),
+        Row(numbered(5), session_id="c", seen_ago=10, written_ago=10),
+        Row(numbered(6)),
+    ]
+    await store(bench.columnar, talk)
+    assert await bench.watch() == 1
+    await bench.score()
+    [row] = await bench.pool.fetch("SELECT target_type, session_id, trace_id, value FROM assessments")
+    assert tuple(row) == ("session", "a", "", False)
+    assert await bench.coverage() == {"finished": 2, "scored": 1, "filtered": 1}
+
+
+async def test_late_data_is_scored_once_and_supersedes(bench: Bench) -> None:
+    await bench.configure("error", {})
+    await store(bench.columnar, [Row(numbered(1), seen_ago=50, written_ago=50)])
+    assert await bench.watch() == 1
+    await bench.score()
+    [first] = await bench.verdicts()
+    assert first.value is False
+
+    late = Row(numbered(1), seen_ago=0, written_ago=0, state="ERROR", span_id="00000000000000aa")
+    await store(bench.columnar, [late])
+    assert await bench.watch() == 1
+    await bench.score()
+    assert await bench.watch() == 0
+    [second] = await bench.verdicts()
+    assert (second.assessment_id, second.value) == (first.assessment_id, True)
+    history = await bench.pool.fetch("SELECT was->>'value' AS value FROM assessment_history")
+    assert [row["value"] for row in history] == ["false"]
+    assert await bench.coverage() == {"finished": 1, "scored": 1}
+
+
+async def test_what_changes_nothing_for_the_scorer_is_not_scored_again(bench: Bench) -> None:
+    await bench.configure()
+    await store(bench.columnar, [Row(numbered(1), seen_ago=50, written_ago=50)])
+    await bench.watch()
+    await bench.score()
+    [first] = await bench.verdicts()
+    await bench.columnar.command(
+        "INSERT INTO trace_rows SELECT * REPLACE (now64(9) AS last_seen, now64(9) AS version) FROM trace_rows"
+    )
+    assert await bench.watch() == 1
+    await bench.score()
+    assert await bench.verdicts() == [first]
+    assert await bench.pool.fetchval("SELECT count(*) FROM assessment_history") == 0
+
+
+async def test_what_arrives_while_a_target_is_scored_is_scored_after(bench: Bench) -> None:
+    await bench.configure("error", {})
+    await store(bench.columnar, [Row(numbered(1), seen_ago=50, written_ago=50)])
+    await bench.watch()
+    [job] = await bench.jobs.claim(1, uuid4(), 60)
+    scored = await bench.runner.score(job)
+    late = Row(numbered(1), seen_ago=0, written_ago=0, state="ERROR", span_id="00000000000000aa")
+    await store(bench.columnar, [late])
+    assert await bench.watch() == 0
+    await bench.runner.settle(scored)
+    [first] = await bench.verdicts()
+    await bench.score()
+    [second] = await bench.verdicts()
+    assert (first.value, second.value) == (False, True)
+
+
+async def test_each_stratum_has_its_rate(bench: Bench) -> None:
+    await bench.configure(
+        sample_rate=0.0,
+        strata=[
+            Stratum(name="failed", filter="state = 'ERROR'", sample_rate=1.0),
+            Stratum(name="ada", filter="user_id = 'ada'", sample_rate=0.5),
+        ],
+    )
+    rows = [Row(numbered(number), state="ERROR" if number < 4 else "OK", user_id="ada") for number in range(1, 104)]
+    await store(bench.columnar, [*rows, Row(numbered(200))])
+    added = await bench.watch()
+    jobs = await bench.pool.fetch("SELECT stratum, probability, count(*) AS n FROM scoring_jobs GROUP BY 1, 2")
+    found = {(row["stratum"], row["probability"]): row["n"] for row in jobs}
+    assert found[("failed", 1.0)] == 3
+    assert 25 < found[("ada", 0.5)] < 75
+    assert added == sum(found.values())
+    assert await bench.coverage() == {"finished": 104, "waiting": added, "not_chosen": 104 - added}
+    await bench.score()
+    assert {verdict.metadata["stratum"] for verdict in await bench.verdicts()} == {"failed", "ada"}
+    assert await bench.coverage() == {"finished": 104, "scored": added, "not_chosen": 104 - added}
+
+
+async def test_the_more_urgent_comes_first(bench: Bench) -> None:
+    await bench.configure(priority=0)
+    await bench.scorers.define(define("urgent", "error", {}))
+    config = await bench.scorers.put_config(
+        "urgent", version=None, experiment_id=None, sample_rate=1.0, filter="", salt="", priority=5
+    )
+    await bench.pool.execute("UPDATE scoring_progress SET due_ns = 0 WHERE config_id = $1", config.config_id)
+    await store(bench.columnar, [Row(numbered(number)) for number in range(1, 4)])
+    assert await bench.watch() == 6
+    claimed = await bench.jobs.claim(3, uuid4(), 60)
+    assert {job.scorer_name for job in claimed} == {"urgent"}
+
+
+async def test_every_target_is_accounted_for_with_several_watchers_and_pages(bench: Bench) -> None:
+    """Watchers in any number, pages cut anywhere, decisions repeated: the sum stays exact."""
+    await bench.configure(sample_rate=0.3, filter="state = 'OK'")
+    bench.sampler = Sampler(bench.columnar, settle_ms=0, max_trace_age_ms=1000, grace_ms=0, page=7)
+    for batch in range(4):
+        numbers = range(batch * 50 + 1, batch * 50 + 51)
+        await store(
+            bench.columnar,
+            [
+                Row(numbered(number), state="ERROR" if number % 5 == 0 else "OK", seen_ago=0, written_ago=0)
+                for number in numbers
+            ],
+        )
+        await asyncio.gather(*(bench.watch() for _ in range(3)))
+    await bench.watch()
+    chosen = await bench.pool.fetchval("SELECT count(*) FROM scoring_jobs")
+    assert await bench.coverage() == {
+        "finished": 200, "waiting": chosen, "filtered": 40, "not_chosen": 160 - chosen
+    }  # fmt: skip
