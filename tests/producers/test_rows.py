@@ -165,6 +165,7 @@ async def test_rows(clickhouse: Columnar, name: str) -> None:
     found = await clickhouse.query("SELECT * FROM spans WHERE experiment_id = {e:UInt32}", {"e": experiment})
     rows = {(row["trace_id"], row["span_id"]): row for row in found}
     assert len(rows) == len(found) == len(recording.expected["spans"])
+    await _check_plain(clickhouse, experiment, rows)
     differing: dict[str, list[Any]] = defaultdict(list)
     for call in recording.expected["calls"]:
         if call["span_id"] is not None:
@@ -183,6 +184,18 @@ async def test_rows(clickhouse: Columnar, name: str) -> None:
     explained = {field for fields in DIFFERENCES.get(name, {}) for field in fields.split()}
     unexplained = {field: differing[field][:3] for field in differing.keys() - explained}
     assert (unexplained, explained - differing.keys()) == ({}, set())
+
+
+async def _check_plain(columnar: Columnar, experiment: int, rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """`spans_plain` says what `spans` says, and where else to look for input and output."""
+    found = await columnar.query("SELECT * FROM spans_plain WHERE experiment_id = {e:UInt32}", {"e": experiment})
+    assert len(found) == len(rows)
+    for plain in found:
+        row = rows[(plain["trace_id"], plain["span_id"])]
+        elsewhere = plain.pop("messages_elsewhere")
+        assert {name: row[name] for name in plain} == plain
+        for side in ("input", "output"):
+            assert row[side] or elsewhere or not row[f"{side}_messages"]
 
 
 def _framed(*parts: Message) -> bytes:

@@ -6,7 +6,7 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.mapping import generate, tables
 
 # Views that are parts of others, or of a rewrite.
-INTERNAL = {"spans_again", "price_rows", "price_names_in", "price_dates_in", "price_tiers_in"}
+INTERNAL = {"spans_again", "spans_plain", "price_rows", "price_names_in", "price_dates_in", "price_tiers_in"}
 _VIEWS = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
 _SHOWN = (
     "SELECT table, name, comment FROM system.columns"

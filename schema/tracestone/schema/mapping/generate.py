@@ -46,6 +46,8 @@ _FIRST_CONTENT = 128
 _FIRST_EVIDENCE = 160
 # In nanoseconds still an Int64.
 _MOST_SECONDS = "9e9"
+# Forms of messages flattened into keys, and what stands before a message's own.
+_FLAT_MESSAGES = {"openinference_messages": "message\\\\.", "openllmetry_messages": ""}
 _NUMBER_FORMS = ("integer", "number", "seconds", "milliseconds")
 
 
@@ -59,7 +61,7 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     }
     return tuple(
         Template(_data(f"{name}.sql.tmpl")).substitute(values).strip().rstrip(";")
-        for name in ("spans_in", "span_rows", "spans_read", "spans_again")
+        for name in ("spans_in", "span_rows", "spans_read", "spans_plain", "spans_again")
     )
 
 
@@ -337,7 +339,7 @@ class _Stored:
 
 
 class _Read:
-    """What the view `spans` needs."""
+    """What the views `spans` and `spans_plain` need."""
 
     def __init__(self, tables: maps.Tables) -> None:
         self.tables = tables
@@ -350,11 +352,42 @@ class _Read:
         values = _alias_values(self.tables.aliases)
         for name in ("list", "given", "tool_call", "tool_result", "media", "part_type", "part", "message"):
             values[name] = _filled(f"messages/{name}", values)
+        values["flat_pattern"] = self._flat_pattern()
+        for name in ("text_keys", "text_values", "texts", "flat_starts", "flat_message", "event_message"):
+            values[name] = _filled(f"pieces/{name}", values)
         return {
             **values,
             **messages,
-            "content": ",\n                ".join(f"{text} AS {name}" for name, text in content.items()),
+            **self._plain(values),
+            "attributes": _filled("pieces/attributes", {"texts": "texts"}),
+            "content": ",\n        ".join(f"{text} AS {name}" for name, text in content.items()),
         }
+
+    def _plain(self, values: dict[str, str]) -> dict[str, str]:
+        """What `spans_plain` says in one step."""
+        keys, texts = values["text_keys"], values["text_values"]
+        told = f"arrayPushFront(arrayMap((key, value) -> if(value = '', '', key), {keys}, {texts}), '')"
+        found, elsewhere = {}, []
+        for column in ("input", "output"):
+            plain = [source.key for source in self.tables.of(column, *maps.READ_FORMS)]
+            found[f"plain_{column}"] = _best(plain, f"arrayPushFront({texts}, '')", told)
+            messages = self.tables.of(f"{column}_messages", *maps.READ_FORMS)
+            elsewhere += [source.key for source in messages if source.key not in plain]
+        return {
+            **found,
+            "plain_attributes": _filled("pieces/attributes", values),
+            "messages_elsewhere": _texts(dict.fromkeys(elsewhere)),
+        }
+
+    def _flat_pattern(self) -> str:
+        """How the keys of flattened messages begin."""
+        keys = {form: {source.key for source in self.tables.sources if source.form == form} for form in _FLAT_MESSAGES}
+        starts = [
+            f"{_escaped(key)}\\\\.\\\\d{{1,4}}\\\\.{after}"
+            for form, after in _FLAT_MESSAGES.items()
+            for key in sorted(keys[form])
+        ]
+        return _quoted(f"^(?:{'|'.join(starts)})")
 
     def _column(self, column: str) -> str:
         sources = self.tables.of(column, *maps.READ_FORMS)
@@ -370,19 +403,29 @@ class _Read:
         return _first_text([self._other(form, source.key) for source in sources])
 
     def _other(self, form: str, key: str) -> str:
-        pattern = _quoted("^" + key.replace(".", "\\\\.") + "\\\\.(\\\\d{1,4})\\\\.")
+        if form in _FLAT_MESSAGES:
+            return _filled("pieces/flat_messages", {"prefix": _quoted(key + ".")})
+        pattern = _quoted(f"^{_escaped(key)}\\\\.(\\\\d{{1,4}})\\\\.")
         values = {"key": _quoted(key), "prefix": _quoted(key + "."), "pattern": pattern}
-        values["numbers"] = _filled("forms/numbers", values)
+        values["numbers"] = _filled("pieces/numbers", values)
         return _filled(f"forms/{form}", values)
 
 
-def _best(keys: Iterable[str]) -> str:
-    """The text of the first of some attributes that has one."""
-    ranks = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
+def _best(keys: Iterable[str], values: str = "text_values", told: str = "told_keys") -> str:
+    """The text of the first of some attributes that has one; else the empty text in front of `values`.
+
+    `told` are the keys of `values`, empty where a value is.
+    """
+    ranks = {key: rank for rank, key in enumerate([*dict.fromkeys(keys), ""])}
     return (
-        "arraySort(found -> found.1, arrayFilter(found -> found.1 < 255 AND found.2 != '', arrayZip(arrayMap(key ->"
-        f" transform(key, [{_texts(ranks)}], [{_numbers(ranks.values())}], 255), text_keys), text_values)))[1].2"
+        f"arrayReduce('argMin', {values}, arrayMap(key -> transform(key, [{_texts(ranks)}],"
+        f" [{_numbers(ranks.values())}], {len(ranks)}), {told}))"
     )
+
+
+def _escaped(key: str) -> str:
+    """A key in a pattern in a text of SQL."""
+    return key.replace(".", "\\\\.")
 
 
 def _holders(key: str) -> list[str]:

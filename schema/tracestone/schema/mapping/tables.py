@@ -140,6 +140,10 @@ def _rows(folder: Traversable | Path | None, name: str) -> list[dict[str, str]]:
             raise StartRefused(f"The map of attributes {file}, line {number}: {len(_COLUMNS[name])} values are needed.")
         if name == "dialects" and row["form"] not in (*STORED_FORMS, *READ_FORMS):
             raise StartRefused(f"The map of attributes {file}, line {number}: unknown form {row['form']!r}.")
+        if name == "dialects" and row["column"] in ("input", "output") and row["form"] != "content":
+            raise StartRefused(
+                f"The map of attributes {file}, line {number}: {row['column']} takes the form content only."
+            )
     return rows
 
 
