@@ -84,7 +84,7 @@ class Traces:
     async def _whole(self, info: TraceInfo) -> Trace:
         """The trace; raises TooLarge when not all of it can be read, because the answer has no place to say so."""
         # Its row says it before thousands of payloads are read.
-        trace = await self._spans.read(info) if info.span_count <= spans.MAX_SPANS else None
+        trace = await self._spans.plain(info) if info.span_count <= spans.MAX_SPANS else None
         if trace is None or trace.cut:
             raise TooLarge(
                 f"Trace {info.trace_id} has {info.span_count} spans, of which {spans.MAX_SPANS} can be read here;"

@@ -32,7 +32,15 @@ from tracestone.collector.sql_endpoint.allowed import (
     TABLE_FUNCTIONS,
 )
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused
-from tracestone.collector.sql_endpoint.syntax_tree import PARTS, STATEMENTS, Node, children, parse_tree, said
+from tracestone.collector.sql_endpoint.syntax_tree import (
+    PARTS,
+    STATEMENTS,
+    Node,
+    children,
+    every_column,
+    parse_tree,
+    said,
+)
 from tracestone.collector.sql_endpoint.tokens import Parts, Token, split
 
 Parse = Callable[[str], str]
@@ -60,14 +68,6 @@ _SHOW_WORDS = {
     "CHANGED",
     "EXTENDED",
 }
-_EVERY_COLUMN = {
-    "Asterisk",
-    "QualifiedAsterisk",
-    "ColumnsRegexpMatcher",
-    "ColumnsListMatcher",
-    "QualifiedColumnsRegexpMatcher",
-    "QualifiedColumnsListMatcher",
-}
 _MEMBERSHIP = {
     "in",
     "notin",
@@ -82,7 +82,8 @@ _MEMBERSHIP = {
 
 @dataclass(frozen=True)
 class Checked:
-    """A statement that may run: its canonical text without FORMAT and SETTINGS, and what those said.
+    """A statement that may run: its canonical text without FORMAT and SETTINGS, and what those said; its tokens and
+    the nodes of its syntax tree.
 
     `only_settings` tells that it reads nothing but system.settings, which says under `readonly = 1` that no
     setting can be changed; drivers ask it to learn which settings they may send.
@@ -92,6 +93,8 @@ class Checked:
     format: str | None
     settings: dict[str, str | None]
     only_settings: bool
+    tokens: tuple[Token, ...]
+    nodes: tuple[Node, ...]
 
 
 class Guard:
@@ -132,6 +135,8 @@ class Guard:
             format=parts.format,
             settings=parts.settings,
             only_settings=tables == {"system.settings"} and nodes[0].kind == "SelectWithUnionQuery",
+            tokens=parts.tokens,
+            nodes=tuple(nodes),
         )
 
     def _check_tokens(self, parts: Parts, parameters: Mapping[str, str]) -> None:
@@ -317,10 +322,7 @@ def _check_paths(table: str, nodes: list[Node], found: tuple[Token, ...]) -> Non
     if not _has_paths(table):
         return
     for place, node in enumerate(nodes):
-        every = node.kind in _EVERY_COLUMN and not (
-            nodes[place - 2].kind == "Function" and nodes[place - 2].name == "count"
-        )
-        if every or (node.kind == "Identifier" and node.name.rpartition(".")[2] in PATH_COLUMNS):
+        if every_column(nodes, place) or (node.kind == "Identifier" and node.name.rpartition(".")[2] in PATH_COLUMNS):
             raise _refused_paths(table)
     if any(token.names and token.value in PATH_COLUMNS for token in found):
         raise _refused_paths(table)

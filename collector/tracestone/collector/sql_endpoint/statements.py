@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tracestone.collector.sql_endpoint.guard import Checked, Guard
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES, Limits, chosen
+from tracestone.collector.sql_endpoint.plain import PLAIN, WHOLE, Plain
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.reader import Answer, ReaderConnection, escaped, session
@@ -49,6 +50,7 @@ class Engine:
     """What the engine told about itself when it was first used."""
 
     guard: Guard
+    plain: Plain
     formats: Mapping[str, str]
     settings: frozenset[str]
     version: str
@@ -145,18 +147,32 @@ class Statements:
         with session(self._url, database) as connection:
             connection.limit({**self._limits.while_parsing(), "log_comment": mark})
             checked = self._checked(engine, connection, statement, database)
-            fmt = _format(checked.format or statement.default_format, engine.formats)
-            settings = chosen(self._limits, engine.settings, statement.settings, checked.settings)
-            # Under readonly = 1 nothing can change, and system.settings says so of every setting; a driver
-            # that asks which settings it may send is answered with readonly = 2. Such a statement reads
-            # nothing else.
-            # Drivers need all of it to begin at all.
-            readonly, rows = ("2", _SETTINGS_ROWS) if checked.only_settings else ("1", 0)
-            limits = self._limits.while_running(at_least_rows=rows)
-            connection.limit({**limits, **settings, "readonly": readonly})
-            if self._closing:
-                raise Refused(Kind.TOO_MANY_SIMULTANEOUS_QUERIES, "The process is shutting down")
-            return connection.ask(checked.text, fmt, statement.parameters, max_bytes=self._limits.answer_bytes)
+            plain = engine.plain.reads(checked, database)
+            try:
+                return self._answer(engine, connection, statement, checked, plain or checked.text)
+            except StatementFailed as error:
+                if plain is None or PLAIN not in str(error):
+                    raise
+        # What is wrong with a statement is said of it as it was written.
+        with session(self._url, database) as connection:
+            connection.limit({**self._limits.while_parsing(), "log_comment": mark})
+            return self._answer(engine, connection, statement, checked, checked.text)
+
+    def _answer(
+        self, engine: Engine, connection: ReaderConnection, statement: Statement, checked: Checked, text: str
+    ) -> Answer:
+        fmt = _format(checked.format or statement.default_format, engine.formats)
+        settings = chosen(self._limits, engine.settings, statement.settings, checked.settings)
+        # Under readonly = 1 nothing can change, and system.settings says so of every setting; a driver
+        # that asks which settings it may send is answered with readonly = 2. Such a statement reads
+        # nothing else.
+        # Drivers need all of it to begin at all.
+        readonly, rows = ("2", _SETTINGS_ROWS) if checked.only_settings else ("1", 0)
+        limits = self._limits.while_running(at_least_rows=rows)
+        connection.limit({**limits, **settings, "readonly": readonly})
+        if self._closing:
+            raise Refused(Kind.TOO_MANY_SIMULTANEOUS_QUERIES, "The process is shutting down")
+        return connection.ask(text, fmt, statement.parameters, max_bytes=self._limits.answer_bytes)
 
     def _checked(self, engine: Engine, connection: ReaderConnection, statement: Statement, database: str) -> Checked:
         def parse(text: str) -> str:
@@ -177,8 +193,8 @@ class Statements:
     def _learn(self) -> Engine:
         with session(self._url, self._database) as connection:
 
-            def rows(name: str) -> list[list[str]]:
-                body = connection.ask(self._sql[name], "TabSeparated").body.decode()
+            def rows(name: str, **parameters: str) -> list[list[str]]:
+                body = connection.ask(self._sql[name], "TabSeparated", parameters).body.decode()
                 return [line.split("\t") for line in body.splitlines()]
 
             functions = [
@@ -186,8 +202,10 @@ class Statements:
                 for name, alias, aggregate, categories in rows("functions")
             ]
             version, timezone = rows("engine")[0]
+            views = [[name for (name,) in rows("columns", table=table)] for table in (WHOLE, PLAIN)]
             return Engine(
                 guard=Guard(self._database, functions, [name for (name,) in rows("table_functions")]),
+                plain=Plain(self._database, *views),
                 formats={name.lower(): name for (name,) in rows("output_formats")},
                 settings=frozenset(name for (name,) in rows("settings")),
                 version=version,

@@ -11,6 +11,7 @@ A name is printed raw, so whoever reads this refuses names with control characte
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracestone.collector.sql_endpoint.refusals import Kind, Refused
@@ -72,6 +73,16 @@ PARTS = {
 }
 
 
+_EVERY_COLUMN = {
+    "Asterisk",
+    "QualifiedAsterisk",
+    "ColumnsRegexpMatcher",
+    "ColumnsListMatcher",
+    "QualifiedColumnsRegexpMatcher",
+    "QualifiedColumnsListMatcher",
+}
+
+
 @dataclass(frozen=True)
 class Node:
     """One line of the engine's syntax tree."""
@@ -94,6 +105,12 @@ def parse_tree(tree: str) -> list[Node]:
     if not found:
         raise Refused(Kind.READONLY, "The statement cannot be checked, so it is not run")
     return found
+
+
+def every_column(nodes: Sequence[Node], place: int) -> bool:
+    """Whether a node stands for columns that the statement does not name. The `*` of `count(*)` stands for none."""
+    counted = nodes[place - 2].kind == "Function" and nodes[place - 2].name == "count"
+    return nodes[place].kind in _EVERY_COLUMN and not counted
 
 
 def children(nodes: list[Node], place: int, levels: int) -> list[Node]:

@@ -32,6 +32,10 @@ SELECT name FROM system.formats WHERE is_output
 -- Every setting this engine knows.
 SELECT name FROM system.settings
 
+-- name: columns
+-- The columns of one table of the current database.
+SELECT name FROM system.columns WHERE database = currentDatabase() AND table = {table:String}
+
 -- name: engine
 -- What the answer's headers say about the engine.
 SELECT version() AS version, timezone() AS timezone
