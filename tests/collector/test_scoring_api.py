@@ -145,3 +145,50 @@ async def test_without_postgres_the_answer_is_to_try_again(
     assert answer.status_code == 503, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert int(answer.headers["retry-after"]) >= 1
+
+
+SOURCE = {"name": "brief", "kind": "code", "parameters": {"source": "def f(outputs): return True", "function": "f"}}
+
+
+async def test_source_is_refused_unless_the_operator_allows_it(
+    api: httpx.AsyncClient, pool: Pool, columnar: Columnar
+) -> None:
+    refused = await api.post("/scorers", json=SOURCE)
+    assert (refused.status_code, refused.json()["field"]) == (422, "parameters.source")
+    assert "code_scorers" in refused.json()["detail"]
+    installed = {"name": "brief", "kind": "code", "parameters": {"entry_point": "brief"}}
+    assert (await api.post("/scorers", json=installed)).status_code == 201
+    scorers = ScorerStore(pool)
+    allowed = OnlineSetup(scorers, ExperimentStore(pool, 100), columnar, code_scorers=True)
+    assert (await allowed.define(SOURCE)).version == 2
+
+
+async def test_an_ensemble_names_scorers_that_are_there_and_fit(api: httpx.AsyncClient) -> None:
+    for document in (
+        POLITE,
+        {"name": "fast", "kind": "latency", "parameters": {"max_ms": 5}},
+        {"name": "turns", "kind": "code", "parameters": {"entry_point": "turns", "session_level": True}},
+        {"name": "looped", "kind": "tool_loop", "parameters": {}},
+    ):
+        assert (await api.post("/scorers", json=document)).status_code == 201
+
+    def both(one: str, other: str, version: int = 1) -> dict[str, Any]:
+        members = [{"name": one, "version": 1}, {"name": other, "version": version}]
+        return {"name": "both", "kind": "ensemble", "parameters": {"combine": "all", "members": members}}
+
+    for document, field, reason in (
+        (both("polite", "nobody"), "parameters.members.1", "there is no scorer nobody"),
+        (both("polite", "fast", 2), "parameters.members.1", "of version 2"),
+        (both("polite", "turns"), "parameters.members", "no kind of target"),
+    ):
+        refused = await api.post("/scorers", json=document)
+        assert (refused.status_code, refused.json()["field"]) == (422, field)
+        assert reason in refused.json()["detail"]
+    assert (await api.post("/scorers", json=both("polite", "fast"))).status_code == 201
+    nested = await api.post("/scorers", json=both("fast", "both"))
+    assert (nested.status_code, nested.json()["field"]) == (422, "parameters.members.1")
+    assert (await api.put("/scorers/both/online/all", json={"target": "span"})).status_code == 200
+    unfit = await api.put("/scorers/both/online/all", json={"target": "session"})
+    assert (unfit.status_code, unfit.json()["field"]) == (422, "online.target")
+    assert (await api.post("/scorers", json=both("looped", "turns"))).status_code == 201
+    assert (await api.put("/scorers/both/online/all", json={})).json()["target"] == "session"

@@ -36,7 +36,9 @@ def test_a_row_names_every_parameter(kind: str) -> None:
 
 def test_the_page_names_every_error_of_a_heuristic() -> None:
     folder = ROOT / "scoring/tracestone/scoring/scorers"
-    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
-    raised = set(re.findall(r'(?:nothing|AttemptFailed)\(\s*"([A-Z_]+)"', code)) - {"PROVIDER_ERROR"}
-    assert len(raised) >= 9
+    paths = [*folder.rglob("*.py"), *(folder.parent / "code").glob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    raised = set(re.findall(r'(?:nothing|AttemptFailed)\(\s*"([A-Z_]+)"', code))
+    raised |= set(re.findall(r'"code": "([A-Z_]+)"', code))
+    assert len(raised) >= 20
     assert {code for code in raised if f"`{code}`" not in PAGE} == set()

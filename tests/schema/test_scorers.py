@@ -9,6 +9,7 @@ from tracestone.schema.scorers.text import RegexMatch
 JUDGE = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-mini"}
 TWICE = {"type": "category", "categories": ["a", "a"]}
 POINT = {"type": "number", "minimum": 2, "maximum": 2}
+A, B = {"name": "a", "version": 1}, {"name": "b", "version": 1}
 VALID = [
     ("regex_match", {"pattern": "(?i)sorry"}),
     ("response_length", {"unit": "words", "maximum": 200}),
@@ -33,6 +34,9 @@ VALID = [
     ("chrf", {"word_order": 2}),
     ("embedding_similarity", {"model": "openai/text-embedding-3-small", "beside": "input"}),
     ("error", {}),
+    ("code", {"entry_point": "brief"}),
+    ("code", {"source": "def f(outputs, *, trace=None, limit=3):\n    return True\n", "function": "f"}),
+    ("ensemble", {"combine": "majority", "members": [{"name": "a", "version": 1}, {"name": "a", "version": 2}]}),
     ("judge", JUDGE),
     ("judge", JUDGE | {"verdict": {"type": "category", "categories": ["good", "bad"]}}),
     ("judge", JUDGE | {"model": "bedrock/us-east-1/anthropic.claude-v2:1", "params": {"stop": ["x"], "seed": 1}}),
@@ -68,6 +72,23 @@ INVALID = [
     ("x", "bleu", {"expected": ""}, "parameters.expected", "at least 1 character"),
     ("x", "embedding_similarity", {"model": "a b"}, "parameters.model", "pattern"),
     ("x", "embedding_similarity", {"model": "a", "api_base": "file:///etc/passwd"}, "parameters.api_base", "pattern"),
+    ("x", "code", {}, "parameters", "needs entry_point, or source with function"),
+    ("x", "code", {"entry_point": "a", "source": "x"}, "parameters", "needs entry_point, or source"),
+    ("x", "code", {"source": "def f(): pass"}, "parameters", "function is given with source"),
+    ("x", "code", {"source": "def f(:", "function": "f"}, "parameters", "source: line 1:"),
+    ("x", "code", {"source": "\0", "function": "f"}, "parameters", "source"),
+    ("x", "code", {"source": "(" * 50_000, "function": "f"}, "parameters", "source"),
+    ("x", "code", {"source": "-" * 99_000 + "1", "function": "f"}, "parameters", "source"),
+    ("x", "code", {"source": "def g(): pass", "function": "f"}, "parameters", "defines no function f"),
+    ("x", "code", {"source": "async def f(): pass", "function": "f"}, "parameters", "defines no function f"),
+    ("x", "code", {"source": "def f(answer): pass", "function": "f"}, "parameters", "answer is none of inputs"),
+    ("x", "code", {"source": "def f(outputs, /): pass", "function": "f"}, "parameters", "positional only"),
+    ("x", "code", {"source": "def f(*, answer): pass", "function": "f"}, "parameters", "answer is none of inputs"),
+    ("x", "code", {"entry_point": "a", "timeout": 61}, "parameters.timeout", "less than or equal to 60"),
+    ("x", "ensemble", {"combine": "any", "members": [A]}, "parameters.members", "at least 2"),
+    ("x", "ensemble", {"combine": "any", "members": [A, A]}, "parameters", "two members are the same"),
+    ("x", "ensemble", {"combine": "any", "members": [A, B], "quorum": 3}, "parameters", "more than there are"),
+    ("x", "ensemble", {"combine": "any", "members": [A, {"name": "b"}]}, "parameters.members.1.version", "required"),
     ("x", "judge", {"model": "openai/x"}, "parameters.instructions", "required"),
     ("x", "judge", JUDGE | {"instructions": "Be strict."}, "parameters.instructions", "name at least one of"),
     ("x", "judge", JUDGE | {"instructions": "{{ output }}"}, "parameters.instructions", "unknown variable"),
@@ -120,3 +141,17 @@ def test_a_default_written_out_is_the_same_definition() -> None:
 
 def test_every_kind_has_a_valid_example() -> None:
     assert {kind for kind, _ in VALID} == set(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "targets"),
+    [
+        ({"source": "def f(outputs): pass", "function": "f"}, {"span", "trace"}),
+        ({"source": "def f(session): pass", "function": "f"}, {"session"}),
+        ({"source": "def f(*, expectations, session): pass", "function": "f"}, {"session"}),
+        ({"entry_point": "a"}, {"span", "trace"}),
+        ({"entry_point": "a", "session_level": True}, {"session"}),
+    ],
+)
+def test_a_functions_arguments_say_what_it_scores(parameters: dict[str, object], targets: set[str]) -> None:
+    assert define("x", "code", parameters).parameters.targets == targets

@@ -252,7 +252,13 @@ class Collector:
 
     def _scoring_api(self) -> scoring_api.Deps:
         scorers = ScorerStore(self._pool)
-        setup = OnlineSetup(scorers, self.experiments, self._columnar, self._settings.judge_api_bases)
+        setup = OnlineSetup(
+            scorers,
+            self.experiments,
+            self._columnar,
+            self._settings.judge_api_bases,
+            code_scorers=self._settings.code_scorers,
+        )
         return scoring_api.Deps(scorers, setup)
 
     async def _follow_prices_file(self) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.errors import Invalid
+from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.filter_sql import check_filter
+from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.definition import Scorer, define
+from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.online import OnlineConfig, OnlineRequest
 from tracestone.schema.scorers.parameters import checked
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -27,11 +29,17 @@ class OnlineSetup:
         experiments: ExperimentStore,
         columnar: Columnar,
         judge_api_bases: Collection[str] = (),
+        *,
+        code_scorers: bool = False,
     ) -> None:
-        """`judge_api_bases` are the addresses of providers that a client may name; the file may name any."""
+        """`judge_api_bases` are the addresses of providers that a client may name; the file may name any.
+
+        `code_scorers` says whether scorers may be Python source.
+        """
         self.scorers = scorers
         self._experiments = experiments
         self._columnar = columnar
+        self._code_scorers = code_scorers
         self._api_bases = {base.rstrip("/") for base in judge_api_bases}
 
     async def define(self, document: object) -> Scorer:
@@ -53,13 +61,38 @@ class OnlineSetup:
                 "parameters.api_base",
                 "is accepted from the configuration file, or when the setting judge_api_bases lists it",
             )
+        if isinstance(definition.parameters, Code) and definition.parameters.source and not self._code_scorers:
+            raise Invalid("parameters.source", "is refused: the setting code_scorers is off")
+        if isinstance(definition.parameters, Ensemble):
+            await self._members_targets(definition.parameters)
         return await self.scorers.define(definition)
+
+    async def _members_targets(self, ensemble: Ensemble) -> frozenset[TargetType]:
+        """What every member can score. Raises Invalid when one is not there, is an ensemble, or nothing is left."""
+        able = ensemble.targets
+        for number, member in enumerate(ensemble.members):
+            field = f"parameters.members.{number}"
+            try:
+                parameters = (await self.scorers.get(member.name, member.version)).parameters
+            except NotFound as error:
+                raise Invalid(field, f"there is no scorer {member.name} of version {member.version}") from error
+            if isinstance(parameters, Ensemble):
+                raise Invalid(field, "is an ensemble itself")
+            able &= parameters.targets
+        if not able:
+            raise Invalid("parameters.members", "have no kind of target that all of them can score")
+        return able
+
+    async def _targets(self, scorer: Scorer) -> frozenset[TargetType]:
+        if isinstance(scorer.parameters, Ensemble):
+            return await self._members_targets(scorer.parameters)
+        return scorer.parameters.targets
 
     async def put(self, scorer_name: str, document: object) -> OnlineConfig:
         """Creates or replaces one online configuration of a scorer. Raises Invalid, NotFound."""
         request = checked(OnlineRequest, document, "online")
         scorer = await self.scorers.get(scorer_name, request.version)
-        target = _target(scorer, request.target)
+        target = _target(scorer, await self._targets(scorer), request.target)
         filter = await check_filter(self._columnar, request.filter, target)
         strata = [
             stratum.model_copy(
@@ -118,9 +151,8 @@ class OnlineSetup:
             await self.put(scorer.name, request)
 
 
-def _target(scorer: Scorer, wanted: TargetType | None) -> TargetType:
-    """What a configuration applies the scorer to. Raises Invalid when it cannot be."""
-    able = scorer.parameters.targets
+def _target(scorer: Scorer, able: Collection[TargetType], wanted: TargetType | None) -> TargetType:
+    """What a configuration applies the scorer to, which is `able` to score that. Raises Invalid when it cannot be."""
     if wanted is None:
         return next(target for target in _USUAL_TARGETS if target in able)
     if wanted not in able:

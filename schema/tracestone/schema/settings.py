@@ -177,6 +177,11 @@ class Settings(BaseSettings):
         None, description="YAML file with prices of this deployment, applied at start (see docs/costs.md)."
     )
 
+    code_scorers: bool = Field(
+        False,
+        description="Take scorers as Python source and run each in a process that can only compute (Linux on x86-64 or"
+        " arm64; see docs/scorers.md).",
+    )
     judge_api_bases: list[Annotated[str, Field(pattern=r"^https?://[^@?#\s]+$")]] = Field(
         default_factory=list,
         description="Addresses (api_base) that judges defined through the API may call with the keys of this process.",

@@ -19,6 +19,7 @@ from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.prices import JudgePrices
+from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.run import Runner
@@ -46,15 +47,18 @@ class Scoring:
     ) -> None:
         self._settings = settings
         self._scorers = ScorerStore(pool)
-        self._setup = OnlineSetup(self._scorers, ExperimentStore(pool, settings.max_experiments), columnar)
+        self._setup = OnlineSetup(
+            self._scorers, ExperimentStore(pool, settings.max_experiments), columnar, code_scorers=settings.code_scorers
+        )
         self._budgets = BudgetSetup(BudgetStore(pool), self._scorers, ExperimentStore(pool, settings.max_experiments))
         self._provider = LiteLLM()
+        self._sandbox = Sandbox() if settings.code_scorers else None
         jobs = JobStore(pool)
         woken = asyncio.Event()
         sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
         self._ledger = Ledger(self._budgets.store)
         provider = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
-        runner = Runner(pool, jobs, self._scorers, Subjects(spans), assessments, provider)
+        runner = Runner(pool, jobs, self._scorers, Subjects(spans), assessments, provider, sandbox=self._sandbox)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
             runner,
@@ -89,6 +93,8 @@ class Scoring:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._ledger.close()
         await self._provider.close()
+        if self._sandbox is not None:
+            await self._sandbox.close()
 
     async def _tell_of_others(self) -> None:
         """What left the file goes on and may cost money, so the operator is told."""

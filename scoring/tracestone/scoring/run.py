@@ -22,9 +22,10 @@ from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.calls.account import Deferred, charged
+from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, Subject, TargetScorer
-from tracestone.scoring.scorers.registry import ready
+from tracestone.scoring.scorers.registry import Tools, ready
 from tracestone.scoring.subjects import Loaded, Subjects
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Runner:
         assessments: AssessmentStore,
         provider: Provider,
         *,
+        sandbox: Sandbox | None = None,
         backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
         self._pool = pool
@@ -75,7 +77,7 @@ class Runner:
         self._scorers = scorers
         self._subjects = subjects
         self._assessments = assessments
-        self._provider = provider
+        self._tools = Tools(provider, self._member, sandbox)
         self._backoff = backoff_seconds
         self._ready: dict[tuple[str, int], TargetScorer] = {}
 
@@ -167,8 +169,11 @@ class Runner:
         if key not in self._ready:
             if len(self._ready) >= _MAX_READY:
                 self._ready.clear()
-            self._ready[key] = ready(definition, self._provider)
+            self._ready[key] = ready(definition, self._tools)
         return self._ready[key]
+
+    async def _member(self, name: str, version: int) -> TargetScorer:
+        return self._scorer(await self._scorers.get(name, version))
 
     def _wait(self, job: Job, failure: AttemptFailed) -> float:
         """Seconds until the next attempt: exponential with jitter, and never before the provider allows."""

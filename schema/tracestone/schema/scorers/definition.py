@@ -8,6 +8,8 @@ from typing import Any
 
 from tracestone.schema.errors import Invalid
 from tracestone.schema.scorers import comparisons, content, runs, text
+from tracestone.schema.scorers.code import Code
+from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters, checked
 
@@ -36,6 +38,8 @@ MODELS: dict[str, type[Parameters]] = {
     "rouge": comparisons.Rouge,
     "chrf": comparisons.Chrf,
     "embedding_similarity": comparisons.EmbeddingSimilarity,
+    "code": Code,
+    "ensemble": Ensemble,
     "judge": Judge,
 }
 

@@ -1,17 +1,22 @@
 """From a stored version of a scorer to something that scores."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.comparisons import EmbeddingSimilarity
 from tracestone.schema.scorers.definition import Scorer
+from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters
+from tracestone.scoring.code.sandbox import Sandbox
+from tracestone.scoring.code.scorer import InstalledScorer, UploadedScorer
 from tracestone.scoring.judges.judge import JudgeScorer
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.scorers.embedding import EmbeddingScorer
+from tracestone.scoring.scorers.ensemble import EnsembleScorer
 from tracestone.scoring.scorers.heuristics import comparisons, content, runs, text
 from tracestone.scoring.scorers.protocol import Finding, Outcome, Subject, TargetScorer
 
@@ -56,10 +61,30 @@ class HeuristicScorer:
         return Outcome(self.source_type, self.source_id, finding.value, finding.rationale)
 
 
-def ready(scorer: Scorer, provider: Provider) -> TargetScorer:
-    """The scorer, ready to use; judges call models through `provider`."""
-    if isinstance(scorer.parameters, Judge):
-        return JudgeScorer(scorer.parameters, provider)
-    if isinstance(scorer.parameters, EmbeddingSimilarity):
-        return EmbeddingScorer(scorer.parameters, provider)
-    return HeuristicScorer(f"{scorer.kind}/{scorer.name}", scorer.parameters, HEURISTICS[scorer.kind])
+@dataclass(frozen=True)
+class Tools:
+    """What scorers work with.
+
+    Models are called through `provider`; uploaded functions run in `sandbox`, or not at all when there is none;
+    `member` finds the scorers that an ensemble names and raises NotFound.
+    """
+
+    provider: Provider
+    member: Callable[[str, int], Awaitable[TargetScorer]]
+    sandbox: Sandbox | None = None
+
+
+def ready(scorer: Scorer, tools: Tools) -> TargetScorer:
+    """The scorer, ready to use."""
+    parameters = scorer.parameters
+    if isinstance(parameters, Judge):
+        return JudgeScorer(parameters, tools.provider)
+    if isinstance(parameters, EmbeddingSimilarity):
+        return EmbeddingScorer(parameters, tools.provider)
+    if isinstance(parameters, Ensemble):
+        return EnsembleScorer(parameters, tools.member)
+    if isinstance(parameters, Code):
+        if parameters.entry_point is not None:
+            return InstalledScorer(parameters)
+        return UploadedScorer(f"{scorer.name} v{scorer.version}", parameters, tools.sandbox)
+    return HeuristicScorer(f"{scorer.kind}/{scorer.name}", parameters, HEURISTICS[scorer.kind])
