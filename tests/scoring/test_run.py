@@ -22,6 +22,7 @@ from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import Trace
+from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.load import BatchedTraces
@@ -137,6 +138,47 @@ async def test_a_judge_is_recorded_with_rationale_and_cost(bench: Bench, provide
     assert (found.source_type, found.source_id) == ("LLM_JUDGE", "openai/gpt-4o-mini")
     assert (found.cost_usd, found.input_tokens, found.output_tokens) == (pytest.approx(ONE_CALL), 100, 10)
     assert found.metadata == {"model": "gpt-4o-mini", "calls": "1"}
+
+
+async def test_an_ensemble_is_recorded_with_the_verdicts_and_the_cost_of_its_members(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    provider_server.answer = lambda body: good(False)
+    await bench.scorers.define(define("on-its-way", "regex_match", REGEX))
+    for model in ("openai/gpt-4o-mini", "openai/our-own"):
+        await bench.scorers.define(define("polite", "judge", judge(provider_server, model=model)))
+    members = [{"name": "on-its-way", "version": 1}, *({"name": "polite", "version": n} for n in (1, 2))]
+    await bench.enqueue("ensemble", {"combine": "majority", "members": members}, [Row(numbered(1))], name="all-of-them")
+    await bench.work()
+    verdict = await bench.verdict()
+    assert (verdict.value, verdict.scorer_name, verdict.error) == (False, "all-of-them", None)
+    assert verdict.cost_usd == pytest.approx(ONE_CALL)
+    assert (verdict.input_tokens, verdict.metadata["calls"]) == (200, "2")
+    assert verdict.metadata["member on-its-way v1"] == "true"
+    assert verdict.metadata["member polite v2"] == "false"
+
+
+async def test_an_uploaded_function_scores_a_stored_trace(bench: Bench) -> None:
+    source = "def f(trace, outputs): return {'spans': len(trace.data.spans), 'words': len(outputs.split())}"
+    sandbox = Sandbox()
+    bench.runner = Runner(
+        bench.pool,
+        bench.jobs,
+        bench.scorers,
+        Subjects(SpanStore(bench.columnar)),
+        bench.assessments,
+        bench.provider,
+        sandbox=sandbox,
+    )
+    try:
+        await bench.enqueue("code", {"source": source, "function": "f"}, [Row(numbered(1))])
+        await bench.work()
+    finally:
+        await sandbox.close()
+    verdict = await bench.verdict()
+    assert (verdict.error, verdict.source_type, verdict.source_id) == (None, "CODE", "code/f")
+    assert verdict.value["spans"] >= 1
+    assert verdict.value["words"] > 1
 
 
 async def test_a_failure_is_tried_again_and_everything_paid_is_counted(
