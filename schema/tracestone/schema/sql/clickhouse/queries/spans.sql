@@ -23,12 +23,11 @@ WHERE experiment_id = {experiment_id:UInt32}
       SELECT slice FROM trace_slices
       WHERE trace_id IN {trace_ids:Array(String)} AND experiment_id = {experiment_id:UInt32})
   AND trace_id IN {trace_ids:Array(String)}
-  AND ({span_id:String} = '' OR span_id = {span_id:String})
 ORDER BY start_time, span_id
 LIMIT {limit:UInt64} BY trace_id
 
 -- name: plain_spans
--- The first spans of a trace without what must be put together (`spans_plain`), in order of start.
+-- The first spans of a trace, or one, without what must be put together (`spans_plain`), in order of start.
 SELECT
     experiment_id, trace_id, span_id, parent_span_id, name, kind, span_type, service_name,
     toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns, duration_ns, in_progress,
@@ -40,19 +39,21 @@ SELECT
     operation, provider, request_model, response_model, input, output, tool_name,
     input_tokens, output_tokens, total_tokens, cost_total, session_id, user_id, agent_name, error_type,
     toUnixTimestamp64Nano(received_at) AS received_at_ns,
-    messages_elsewhere AND (input = '' OR output = '') AS messages_wanted
+    messages_elsewhere AND (input = '' OR output = '') AS contents_wanted
 FROM spans_plain
 WHERE experiment_id = {experiment_id:UInt32}
   AND intDiv(toInt64(start_time), 5) IN (
       SELECT slice FROM trace_slices
       WHERE trace_id = {trace_id:String} AND experiment_id = {experiment_id:UInt32})
   AND trace_id = {trace_id:String}
+  AND ({span_id:String} = '' OR span_id = {span_id:String})
 ORDER BY start_time, span_id
 LIMIT {limit:UInt64}
 
--- name: messages_of_spans
--- The messages of some spans of a trace, of all when none is named.
-SELECT span_id, input_messages, output_messages
+-- name: contents_of_spans
+-- What `plain_spans` lacks of some spans of a trace, of all when none is named.
+SELECT
+    span_id, input_messages, output_messages, system_instructions, tool_arguments, tool_result, retrieval_documents
 FROM spans
 WHERE experiment_id = {experiment_id:UInt32}
   AND intDiv(toInt64(start_time), 5) IN (
