@@ -13,9 +13,11 @@ from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, NotFound, StorageDown
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.budgets import BudgetStore, Reserve, Settle
+from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import Usage
 from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.scoring import housekeeping
 from tracestone.scoring.calls.account import Account
 from tracestone.scoring.calls.ledger import Held, Ledger
 
@@ -336,3 +338,27 @@ async def test_the_setting_is_safe_to_repeat_and_names_its_scope(pool: Pool) -> 
         "budget 1, 5 USD per day",
         f"budget {told[1].split()[1].rstrip(',')}, 1,000,000 tokens per week for the scorer tone in experiment 1",
     ]
+
+
+async def test_what_is_old_is_forgotten(store: BudgetStore, pool: Pool) -> None:
+    number = await budget(store, usd=1)
+    first = call()
+    await refusals(store, first)
+    await store.settle(uuid4(), [paid(first)])
+    await pool.execute("INSERT INTO spending SELECT hour - interval '401 days', 'old', 0, 1, 1, 1 FROM spending")
+    await pool.execute("INSERT INTO budget_periods VALUES ($1, now()::date - 401)", number)
+    await pool.execute("INSERT INTO budget_settlements VALUES (gen_random_uuid(), now() - interval '2 days')")
+    dead = "INSERT INTO scoring_dead_jobs (scorer_name, experiment_id, trace_id, code, message, job, died_at)"
+    await pool.execute(
+        f"{dead} SELECT 'tone', 0, 't', '', '', '{{}}', now() - make_interval(days => d) FROM unnest($1::int[]) d",
+        [89, 91],
+    )
+    stopping = asyncio.Event()
+    keeping = asyncio.create_task(housekeeping.run(stopping, [store.forget, DeadJobStore(pool).forget]))
+    async with asyncio.timeout(30):
+        while await pool.fetchval("SELECT count(*) FROM scoring_dead_jobs") > 1:
+            await asyncio.sleep(0.02)
+    stopping.set()
+    await keeping
+    for table in ("spending", "budget_periods", "budget_settlements"):
+        assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 1, table

@@ -11,17 +11,21 @@ from support.openai_server import Answer, OpenAIServer
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.assessments import Assessment
 from tracestone.schema.budgets import BudgetRequest, BudgetState
+from tracestone.schema.call_limits import CallLimit
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.budgets import BudgetStore
+from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.jobs import Cursor, JobStore, Target
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
+from tracestone.scoring.calls.breaker import Breaker
 from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.ledger import Ledger
+from tracestone.scoring.calls.limited import Limited
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
@@ -59,6 +63,7 @@ class Judged:
         self.jobs = JobStore(pool)
         self.scorers = ScorerStore(pool)
         self.budgets = BudgetStore(pool)
+        self.dead = DeadJobStore(pool)
         self.prices = PriceStore(pool)
         self._assessments = AssessmentStore(pool)
         self._folder = folder
@@ -88,26 +93,37 @@ class Judged:
         return await self.budgets.state(number)
 
     @asynccontextmanager
-    async def working(self, processes: int = 1, *, concurrency: int = 4) -> AsyncIterator[None]:
-        """So many worker processes, each with a ledger of its own."""
+    async def working(
+        self,
+        processes: int = 1,
+        *,
+        concurrency: int = 4,
+        in_flight: int = 1000,
+        limits: Sequence[CallLimit] = (),
+        **runner: Any,
+    ) -> AsyncIterator[None]:
+        """So many worker processes, each with a ledger and limits of its own."""
         stopping = asyncio.Event()
         # A thousand separate queries are not what is tested.
         subjects = Subjects(SpanStore(self.columnar))
         ledgers = [Ledger(self.budgets) for _ in range(processes)]
         tasks = []
         for number, ledger in enumerate(ledgers):
-            provider = Budgeted(self.litellm, ledger, JudgePrices(self.prices, self.litellm))
-            runner = Runner(
+            budgeted = Budgeted(self.litellm, ledger, JudgePrices(self.prices, self.litellm))
+            limited = Limited(
+                budgeted, limits, in_flight, patience_seconds=1.0, breaker=lambda: Breaker(open_seconds=0.5)
+            )
+            jobs = Runner(
                 self.pool,
                 self.jobs,
                 self.scorers,
                 subjects,
                 self._assessments,
-                provider,
-                backoff_seconds=0.01,
+                limited,
+                **({"backoff_seconds": 0.01} | runner),
             )
             kept = KeptVerdicts(self._folder / str(number))
-            worker = Worker(runner, self.jobs, asyncio.Event(), kept, concurrency=concurrency)
+            worker = Worker(jobs, self.jobs, asyncio.Event(), kept, concurrency=concurrency)
             tasks += [asyncio.create_task(worker.run(stopping)), asyncio.create_task(ledger.run(stopping))]
         try:
             yield

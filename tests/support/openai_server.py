@@ -57,7 +57,15 @@ class Slow:
     then: "Behaviour"
 
 
-Behaviour = Answer | Failure | Raw | Slow
+@dataclass(frozen=True)
+class Held:
+    """Another behaviour, once somebody sets the event."""
+
+    until: threading.Event
+    then: "Behaviour"
+
+
+Behaviour = Answer | Failure | Raw | Slow | Held
 
 
 @dataclass
@@ -103,6 +111,11 @@ class OpenAIServer:
         self._thread.join(timeout=10)
         self._socket.close()
 
+    @property
+    def at_once(self) -> int:
+        """Requests being answered now."""
+        return self._at_once
+
     async def _completions(self, request: Request) -> Response:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
@@ -113,8 +126,12 @@ class OpenAIServer:
             if self.require_key is not None and key != self.require_key:
                 return _failure(Failure(401, f"Incorrect API key provided: {key}.", code="invalid_api_key"))
             behaviour = self.script.pop(0) if self.script else self.answer(body)
-            while isinstance(behaviour, Slow):
-                await asyncio.sleep(behaviour.seconds)
+            while isinstance(behaviour, Slow | Held):
+                if isinstance(behaviour, Slow):
+                    await asyncio.sleep(behaviour.seconds)
+                else:
+                    while not behaviour.until.is_set():
+                        await asyncio.sleep(0.02)
                 behaviour = behaviour.then
             if isinstance(behaviour, Failure):
                 return _failure(behaviour)

@@ -49,6 +49,7 @@ from tracestone.schema.pricing import Pricing
 from tracestone.schema.settings import Settings, prices_of
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.budgets import BudgetStore
+from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
@@ -87,6 +88,7 @@ class Collector:
         self._pricing = Pricing(PriceStore(pool), self.experiments)
         self._jobs = JobStore(pool)
         self._budgets = BudgetStore(pool)
+        self._dead_jobs = DeadJobStore(pool)
         self._dead_letters: DeadLetters | None = None
         self._evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
         self._scoring_problem: Callable[[], str] = lambda: ""
@@ -137,12 +139,13 @@ class Collector:
     async def metrics(self) -> bytes:
         """Everything that is counted, as Prometheus reads it."""
         assert self._dead_letters is not None
-        letters, problems, mirror, jobs, budgets = await asyncio.gather(
+        letters, problems, mirror, jobs, budgets, dead = await asyncio.gather(
             asyncio.to_thread(Box(self._settings.data_dir).counts),
             self.health(),
             answer_within(_CHECK_SECONDS, self._mirror.health()),
             answer_within(_CHECK_SECONDS, self._jobs.by_state()),
             answer_within(_CHECK_SECONDS, self._budgets.states()),
+            answer_within(_CHECK_SECONDS, self._dead_jobs.counts()),
         )
         return exposition(
             Facts(
@@ -157,6 +160,7 @@ class Collector:
                 jobs=jobs,
                 judges=self._judges(),
                 budgets=budgets or (),
+                dead_jobs=dead or (),
             )
         )
 

@@ -14,6 +14,7 @@ import yaml
 
 from tracestone.collector.budget_commands import budget
 from tracestone.collector.command_line import is_list, run, settings_from, settings_options
+from tracestone.collector.jobs_commands import jobs
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
@@ -84,6 +85,7 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
 
 
 main.add_command(budget)
+main.add_command(jobs)
 main.add_command(prices)
 main.add_command(reprice)
 main.add_command(renormalise)

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from tracestone.schema.call_limits import CallLimit
 from tracestone.schema.errors import StartRefused
 
 MIB = 1024 * 1024
@@ -162,6 +163,20 @@ class Settings(BaseSettings):
         description="A trace whose root never ended counts as finished after this long without news.",
     )
     worker_concurrency: int = Field(8, ge=1, description="Scoring jobs that run at once in one process.")
+    calls_in_flight: int = Field(
+        100,
+        ge=1,
+        description="Calls of one model that may be under way at once in one process, unless call_limits say.",
+    )
+    call_limits: list[CallLimit] = Field(
+        default_factory=list,
+        description="Such limits for models, or for all models of a provider together (see docs/scoring.md).",
+    )
+    provider_wait_seconds: int = Field(
+        86_400,
+        ge=1,
+        description="How long a scoring job waits for a provider that is down or busy before it is given up.",
+    )
     scorers: list[dict[str, Any]] = Field(
         default_factory=list,
         description="Scorers and their online configurations, applied at start (see docs/scoring.md).",

@@ -12,12 +12,15 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.budgets import BudgetStore
+from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
+from tracestone.scoring import housekeeping
 from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.ledger import Ledger
+from tracestone.scoring.calls.limited import Limited
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.kept import KeptVerdicts
@@ -57,8 +60,19 @@ class Scoring:
         woken = asyncio.Event()
         sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
         self._ledger = Ledger(self._budgets.store)
-        provider = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
-        runner = Runner(pool, jobs, self._scorers, Subjects(spans), assessments, provider, sandbox=self._sandbox)
+        budgeted = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
+        limited = Limited(budgeted, settings.call_limits, settings.calls_in_flight)
+        runner = Runner(
+            pool,
+            jobs,
+            self._scorers,
+            Subjects(spans),
+            assessments,
+            limited,
+            sandbox=self._sandbox,
+            provider_wait_seconds=settings.provider_wait_seconds,
+        )
+        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
             runner,
@@ -84,6 +98,7 @@ class Scoring:
             asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
             asyncio.create_task(self._worker.run(self._stopping), name="scoring worker"),
             asyncio.create_task(self._ledger.run(self._stopping), name="budgets"),
+            asyncio.create_task(housekeeping.run(self._stopping, self._forget), name="housekeeping"),
         ]
 
     async def stop(self) -> None:

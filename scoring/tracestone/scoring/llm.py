@@ -200,6 +200,9 @@ class LiteLLM:
                 await worker.flush()
         await worker.stop()
         await litellm.close_litellm_async_clients()
+        session, litellm.aclient_session = litellm.aclient_session, None
+        if session is not None:
+            await session.aclose()
 
     async def _loaded(self) -> Any:
         async with self._loading:
@@ -219,10 +222,14 @@ def _load() -> Any:
     prepare_litellm()
     try:
         litellm: Any = importlib.import_module("litellm")
+        httpx: Any = importlib.import_module("httpx")
     except ImportError as error:
         raise MissingExtra("litellm", "judge") from error
     litellm.suppress_debug_info = True
     litellm.disable_aiohttp_transport = True
+    # Its own client of OpenAI's protocol opens no more than a hundred connections; how many there are is ours to limit.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
+    litellm.aclient_session = httpx.AsyncClient(limits=limits, follow_redirects=True)
     litellm.callbacks = []
     litellm.success_callback = []
     litellm.failure_callback = []

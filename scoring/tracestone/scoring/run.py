@@ -19,6 +19,7 @@ from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import MissingExtra, TooLarge
 from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.calls.account import Deferred, charged
@@ -31,6 +32,7 @@ from tracestone.scoring.subjects import Loaded, Subjects
 logger = logging.getLogger(__name__)
 
 BACKOFF_SECONDS = 1.0
+PROVIDER_WAIT_SECONDS = 86_400.0
 _LONGEST_BACKOFF_SECONDS = 300.0
 # A worker that vanished this often over the same job was probably killed by it.
 _MOST_LOST_DELIVERIES = 5
@@ -71,6 +73,7 @@ class Runner:
         *,
         sandbox: Sandbox | None = None,
         backoff_seconds: float = BACKOFF_SECONDS,
+        provider_wait_seconds: float = PROVIDER_WAIT_SECONDS,
     ) -> None:
         self._pool = pool
         self._jobs = jobs
@@ -79,6 +82,8 @@ class Runner:
         self._assessments = assessments
         self._tools = Tools(provider, self._member, sandbox)
         self._backoff = backoff_seconds
+        self._provider_wait = provider_wait_seconds
+        self._dead = DeadJobStore(pool)
         self._ready: dict[tuple[str, int], TargetScorer] = {}
 
     async def run(self, job: Job) -> None:
@@ -100,7 +105,11 @@ class Runner:
             with charged(job.scorer_name, job.experiment_id) as account:
                 outcome = await self._attempt(job, scorer, loaded.subject)
         except Deferred as deferred:
-            return Scored(replace(job, spent=job.spent.plus(account.spent)), wait=deferred.wait)
+            tried, wait = replace(job, spent=job.spent.plus(account.spent)), deferred.wait
+            if wait.waiting_for == "provider" and job.stalled_seconds + wait.seconds > self._provider_wait:
+                error = AssessmentError("PROVIDER_UNAVAILABLE", wait.reason)
+                return _scored(tried, Outcome(scorer.source_type, scorer.source_id, error=error), loaded)
+            return Scored(tried, wait=wait)
         except AttemptFailed as failure:
             tried = replace(job, spent=job.spent.plus(failure.usage))
             most = max(scorer.retries, _LOAD_RETRIES) if failure.code in _LOAD_FAILURES else scorer.retries
@@ -159,9 +168,14 @@ class Runner:
         assessment = None if scored.outcome is None else _assessment(scored, scored.outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await self._jobs.finish(job, scored.seen_ns, connection)
+                dead = None
+                if assessment is not None and assessment.error is not None:
+                    dead = await self._dead.bury(job, scored.seen_ns, connection)
+                held = dead is not None or await self._jobs.finish(job, scored.seen_ns, connection)
                 if held and assessment is not None:
-                    await self._assessments.record(assessment, connection)
+                    recorded = await self._assessments.record(assessment, connection)
+                    if dead is not None:
+                        await self._dead.explain(dead, recorded.assessment_id, connection)
         return held
 
     def _scorer(self, definition: Scorer) -> TargetScorer:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.01
 _AFTER_STORAGE_DOWN_SECONDS = 5.0
 _FIRST_WAIT_SECONDS = 0.1
 
@@ -45,6 +46,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
         self._running: dict[asyncio.Task[None], Job] = {}
+        self._ended = asyncio.Event()
         self.error = ""
 
     @property
@@ -60,6 +62,7 @@ class Worker:
             await self._deliver(stopping)
             while not stopping.is_set():
                 self._woken.clear()
+                self._ended.clear()
                 full = await self._claim()
                 await self._wait(stop, full=full)
         finally:
@@ -100,19 +103,25 @@ class Worker:
         for job in jobs:
             task = asyncio.create_task(self._one(job), name=f"scoring job {job.job_id}")
             self._running[task] = job
-            task.add_done_callback(self._running.pop)
+            task.add_done_callback(self._end)
         return len(jobs) == room
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._ended.set()
 
     async def _wait(self, stop: asyncio.Task[bool], *, full: bool) -> None:
         """Until a job ends (when full), new work is announced, the poll is due, or it is time to stop."""
-        woken = asyncio.create_task(self._woken.wait(), name="scoring worker wake")
-        waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {stop}
-        waiting |= set(self._running) if full else {woken}
+        event = self._ended if full else self._woken
+        waking = asyncio.create_task(event.wait(), name="scoring worker wake")
         try:
-            await asyncio.wait(waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stop, waking}, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            woken.cancel()
-            await asyncio.gather(woken, return_exceptions=True)
+            waking.cancel()
+            await asyncio.gather(waking, return_exceptions=True)
+        if full and not stop.done():
+            # Where many run, many end together: their places are filled by one claim.
+            await asyncio.wait({stop}, timeout=_GATHER_SECONDS)
 
     async def _one(self, job: Job) -> None:
         try:

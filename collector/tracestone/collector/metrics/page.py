@@ -12,6 +12,7 @@ from tracestone.collector.ingest.loader import LoaderState
 from tracestone.collector.ingest.pipeline import Backlog
 from tracestone.collector.metrics.durations import BOUNDS
 from tracestone.schema.budgets import BudgetState
+from tracestone.schema.stores.dead_jobs import DeadCount
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,6 +46,7 @@ class Facts:
     jobs: Mapping[str, int] | None = None
     judges: Mapping[str, float] = field(default_factory=dict)
     budgets: Sequence[BudgetState] = ()
+    dead_jobs: Sequence[DeadCount] = ()
 
 
 def exposition(facts: Facts) -> bytes:
@@ -83,6 +85,8 @@ class _Told(Collector):
             yield _counter("judge_calls", "Calls of judges to models, since the start.", ("outcome",), calls)
             yield _counter("judge_cost_usd", "What these calls cost, where known.", (), [((), judges["cost_usd"])])
         yield from _budgets(facts.budgets)
+        dead = [((each.scorer_name, each.code), each.jobs) for each in facts.dead_jobs]
+        yield _gauge("scoring_dead_jobs", "Scoring jobs that were given up.", ("scorer", "code"), dead)
 
 
 def _budgets(states: Sequence[BudgetState]) -> Iterator[Metric]:

@@ -63,12 +63,24 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """How many jobs of a scorer wait for the same, and when the first of them goes on."""
+
+    scorer_name: str
+    waiting_for: str
+    reason: str
+    jobs: int
+    resumes_at: datetime
+
+
+@dataclass(frozen=True)
 class Job:
     """One target to be scored by one version of a scorer.
 
     `failures` counts failed attempts, `deliveries` claims. `judged` says that the verdict is there already.
     `seen_ns` is the state of the target that was chosen; `scored_digest` is of what an earlier verdict was given.
     `expectations` are what people expect of the target, by name.
+    `stalled_seconds` tells for how long the job has waited for a provider, tries included.
     """
 
     job_id: int
@@ -89,6 +101,7 @@ class Job:
     stratum: str = ""
     scored_digest: str = ""
     expectations: dict[str, Any] = field(default_factory=dict)
+    stalled_seconds: float = 0.0
 
 
 @dataclass(frozen=True, order=True)
@@ -207,6 +220,11 @@ class JobStore:
             row = await self._pool.fetchrow(self._sql["by_state"], bound)
         return {} if row is None else dict(row)
 
+    async def waits(self, bound: int = 100) -> list[Waiting]:
+        """What jobs wait for besides their turn, the most frequent first, up to `bound` reasons."""
+        with storage_errors():
+            return [Waiting(*row) for row in await self._pool.fetch(self._sql["waits"], bound)]
+
     async def depth(self) -> tuple[int, float]:
         """Jobs that are ready now, and for how many seconds the oldest has been."""
         with storage_errors():
@@ -242,6 +260,7 @@ class JobStore:
                 row["stratum"],
                 row["scored_digest"],
                 row["expectations"],
+                row["stalled_seconds"],
             )
             for row in rows
         ]

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
-_KEEPS_PER_FORGET = 180
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,9 @@ class Ledger:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keeps this process's reservations until `stopping` is set."""
-        kept = 0
         while not stopping.is_set():
             try:
                 await self._store.keep(self._holder, self._seconds)
-                if kept % _KEEPS_PER_FORGET == 0:
-                    await self._store.forget()
-                kept += 1
             except StorageDown as error:
                 logger.warning("reservations cannot be kept", extra={"action": "budgets", "reason": str(error)})
             with suppress(TimeoutError):

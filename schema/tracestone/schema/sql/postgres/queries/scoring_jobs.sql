@@ -60,6 +60,7 @@ WHERE job_id IN (
 )
 RETURNING job_id, scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, seen_ns,
           probability, stratum, deliveries, failures, calls, cost_usd, input_tokens, output_tokens,
+          coalesce(extract(epoch FROM now() - stalled_since), 0)::float8 AS stalled_seconds,
           EXISTS (
               SELECT 1 FROM assessments a
               WHERE a.trace_id = job.trace_id AND a.span_id = job.span_id
@@ -104,6 +105,7 @@ RETURNING job_id
 WITH present AS (SELECT changes FROM budget_changes FOR SHARE)
 UPDATE scoring_jobs SET
     lease = NULL, deliveries = deliveries - 1, waiting_for = $3, waiting_reason = $4, waiting_budget = $5,
+    stalled_since = CASE WHEN $3 = 'provider' THEN coalesce(stalled_since, now()) END,
     available_at = CASE WHEN present.changes <> $6::bigint THEN now()
         ELSE coalesce($7::timestamptz, now() + make_interval(secs => $8)) END,
     calls = $9, cost_usd = $10, input_tokens = $11, output_tokens = $12
@@ -147,3 +149,9 @@ SELECT
     count(*) FILTER (WHERE available_at > now() AND waiting_for = 'budget') AS waiting_for_budget,
     count(*) FILTER (WHERE available_at > now() AND waiting_for = 'provider') AS waiting_for_provider
 FROM (SELECT lease, available_at, waiting_for FROM scoring_jobs LIMIT $1) AS jobs
+
+-- name: waits
+-- What jobs wait for and why, and when the first of them goes on; the most frequent first.
+SELECT scorer_name, waiting_for, waiting_reason, count(*) AS jobs, min(available_at) AS resumes_at
+FROM scoring_jobs WHERE waiting_for <> '' AND available_at > now()
+GROUP BY scorer_name, waiting_for, waiting_reason ORDER BY count(*) DESC, 1, 2, 3 LIMIT $1
