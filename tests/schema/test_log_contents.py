@@ -106,6 +106,32 @@ def _event(name: str, body: Any, trace: int = 1, span: int = 1, *, after: int = 
 COMPLETE = ("user: What is the capital of France?", "assistant: Paris.", "What is the capital of France?", "Paris.")
 
 
+@pytest.mark.parametrize("first", ["span", "log"])
+async def test_an_event_fills_what_the_span_lacks(store: _Store, first: str) -> None:
+    told = {
+        "gen_ai.request.model": "other",
+        "gen_ai.response.model": "m-2026",
+        "gen_ai.response.id": "r-1",
+        "gen_ai.response.finish_reasons": ["stop", "length"],
+        "gen_ai.usage.input_tokens": 120,
+        "gen_ai.usage.output_tokens": 30,
+        "gen_ai.usage.cache_read.input_tokens": 100,
+        "gen_ai.conversation.id": "c-1",
+    }
+    items = [
+        _call(**{"gen_ai.usage.output_tokens": 31}),
+        _event("client.inference.operation.details", None, attributes=told),
+    ]
+    for item in items if first == "span" else items[::-1]:
+        await store.receive(item)
+    (row,) = await store.rows()
+    assert row["finish_reasons"] == ["stop", "length"]
+    names = "request_model response_model response_id session_id input_tokens output_tokens cache_read_tokens".split()
+    assert [row[name] for name in names] == ["m", "m-2026", "r-1", "c-1", 120, 31, 100]
+    (trace,) = await store.columnar.query("SELECT input_tokens, output_tokens, session_id FROM traces")
+    assert trace == {"input_tokens": 120, "output_tokens": 31, "session_id": "c-1"}
+
+
 async def test_every_order(store: _Store) -> None:
     """A span in two versions and its records, each in a request of its own: all orders, a trace for each."""
     orders = list(itertools.permutations(("early", "late", "question", "answer")))
@@ -161,7 +187,7 @@ async def test_records_of_the_newer_form(store: _Store) -> None:
         (["length"], ""),
         (["length"], "acme.RateLimited"),
     ]
-    assert [row["input_tokens"] for row in rows] == [None, None], "a span is what it says, but for its content"
+    assert [row["input_tokens"] for row in rows] == [99, 99]
 
 
 @pytest.mark.parametrize("steps", ["rows", "rows and follow"])

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from support.engines import fresh_stores
 from support.telemetry import export_request, otlp_span, store
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.mapping import generate, tables
+from tracestone.schema.mapping import fields, generate, tables
 from tracestone.schema.stores.spans import SpanStore
 
 START = 1_790_000_000_000_000_000
@@ -58,12 +58,15 @@ def stored(clickhouse: Columnar) -> Stored:
 
 @pytest.fixture
 def stored_many(clickhouse: Columnar) -> StoredMany:
-    """Stores a span for each of these attributes, and returns their rows in order."""
+    """Stores a span for each of these attributes, and returns their rows in order.
+
+    An attribute `event:NAME>KEY` is one of an event.
+    """
 
     async def run(all_attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         trace = secrets.randbits(120) + 1
         spans = [
-            otlp_span(trace, number, start_ns=START, attributes=attributes)
+            otlp_span(trace, number, start_ns=START, attributes=_own(attributes), events=_of_events(attributes))
             for number, attributes in enumerate(all_attributes, start=1)
         ]
         await store(SpanStore(clickhouse), export_request(*spans), 1)
@@ -89,16 +92,32 @@ _SAMPLES: dict[str, tuple[Any, Any]] = {
     "content": ("some content", "some content"),
 }
 # They are no columns of `spans`, or are that of a resource too.
-_HIDDEN = ("span_kind", "component_type", "logfire_type", "pending_parent", "environment", "release")
+_HIDDEN = ("span_kind", "component_type", "component_class", "logfire_type", "pending_parent", "environment", "release")
 _NEEDS = {convention.name: {convention.needs: "x"} for convention in tables.read().conventions if convention.needs}
+
+
+_KIND = {"gen_ai.operation.name": "chat"}
 
 
 def _sent(source: tables.Source, value: Any) -> dict[str, Any]:
     """The attribute that holds a value for a source, JSON where its key says so."""
-    key, *fields = source.key.split(">")
-    for field in reversed(fields):
-        value = {field: value} if field else value
-    return {**_NEEDS.get(source.convention, {}), key: json.dumps(value) if fields else value}
+    key = fields.read(source.key)
+    for field in reversed(key.path):
+        value = [value] if field in ("*", "1") else {field: value} if field else value
+    kind = _KIND if source.of_a_call else {}
+    return {**_NEEDS.get(source.convention, {}), **kind, key.attribute: json.dumps(value) if key.path else value}
+
+
+def _own(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if not key.startswith(fields.EVENT)}
+
+
+def _of_events(attributes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    events: dict[str, dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if (event := fields.Key(key, ()).event) is not None:
+            events.setdefault(event[0], {})[event[1]] = value
+    return events
 
 
 def _merged(attributes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,9 +130,11 @@ def _merged(attributes: list[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _deep(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def _deep(one: Any, other: Any) -> Any:
+    if isinstance(one, list):
+        return [_deep(one[0], other[0])]
     for key, value in other.items():
-        one[key] = _deep(one[key], value) if isinstance(value, dict) and key in one else value
+        one[key] = _deep(one[key], value) if isinstance(value, dict | list) and key in one else value
     return one
 
 
@@ -128,7 +149,7 @@ async def test_each_attribute_fills_its_column(stored_many: StoredMany) -> None:
             assert (source.key, row["usage_details"]) == (source.key, {source.column.removeprefix("usage."): expected})
         else:
             assert (source.key, row[source.column]) == (source.key, expected)
-        if ">" not in source.key:
+        if fields.read(source.key).own:
             assert row["attributes"][source.key] == str(value)
         if source.convention not in ("otel_general", "openai_usage"):
             assert row["convention"] == source.convention
@@ -137,7 +158,8 @@ async def test_each_attribute_fills_its_column(stored_many: StoredMany) -> None:
 async def test_an_earlier_row_of_the_map_wins_whatever_the_order_of_arrival(stored_many: StoredMany) -> None:
     columns: dict[str, list[tuple[tables.Source, Any]]] = {}
     for source in tables.read().sources:
-        if source.form in ("text", "integer", "number") and source.column not in _HIDDEN:
+        # there is one attribute `model`, as a text or in JSON
+        if source.form in ("text", "integer", "number") and source.column not in _HIDDEN and source.key != "model>":
             found = columns.setdefault(source.column, [])
             found.append((source, f"number {len(found)}" if source.form == "text" else len(found) + 1))
     wanted = {
@@ -147,6 +169,61 @@ async def test_an_earlier_row_of_the_map_wins_whatever_the_order_of_arrival(stor
     rows = await stored_many([_merged([_sent(source, value) for source, value in found]) for found in orders])
     for (column, found), row in zip([*wanted.items()] * 2, rows, strict=True):
         assert (column, row[column]) == (column, found[0][1])
+
+
+async def test_an_answer_is_looked_into_only_where_a_model_gave_it(stored_many: StoredMany) -> None:
+    answer = {"output.value": json.dumps({"id": "a-1", "model": "m-1", "usage": {"prompt_tokens": 7}})}
+    chat, embedding, chain, unsaid = await stored_many(
+        [
+            {**answer, **({"openinference.span.kind": kind} if kind else {})}
+            for kind in ("LLM", "embedding", "CHAIN", "")
+        ]
+    )
+    for row in (chat, embedding):
+        assert (row["response_id"], row["response_model"], row["input_tokens"]) == ("a-1", "m-1", 7)
+    for row in (chain, unsaid):
+        assert (row["response_id"], row["response_model"], row["input_tokens"]) == ("", "", None)
+
+
+async def test_every_choice_says_why_it_ended(stored_many: StoredMany) -> None:
+    choices = json.dumps({"choices": [{"finish_reason": "stop"}, {"finish_reason": "length"}, {"finish_reason": None}]})
+    messages = json.dumps([{"role": "assistant", "finish_reason": reason} for reason in ("tool_calls", "stop")])
+    kind = {"openinference.span.kind": "LLM"}
+    rows = await stored_many(
+        [
+            {**kind, "output.value": choices},
+            {**_KIND, "gen_ai.output.messages": messages},
+            {**_KIND, "gen_ai.output.messages": messages, "gen_ai.response.finish_reasons": ["length"]},
+            {**_KIND, "gen_ai.output.messages": messages, "gen_ai.response.finish_reasons": []},
+            {**kind, "output.value": choices, "llm.finish_reason": "end_turn"},
+        ]
+    )
+    assert [row["finish_reasons"] for row in rows] == [
+        ["stop", "length"],
+        ["tool_call", "stop"],
+        ["length"],
+        [],
+        ["stop"],
+    ]
+
+
+async def test_json_that_is_none_of_the_expected_form(stored_many: StoredMany) -> None:
+    """It says nothing, and keeps no span from being stored."""
+    texts = [
+        "",
+        "{",
+        "[]",
+        "[1, 2]",
+        '["a", "b"]',
+        "null",
+        '"text"',
+        '{"id": null, "usage": 3, "choices": {"0": {}}}',
+        "{}",
+    ]
+    rows = await stored_many([{"openinference.span.kind": "LLM", "output.value": text} for text in texts])
+    for text, row in zip(texts, rows, strict=True):
+        found = [row[name] for name in ("response_id", "response_model", "input_tokens", "finish_reasons")]
+        assert (text, found) == (text, ["", "", None, []])
 
 
 async def test_an_empty_text_does_not_win(stored: Stored) -> None:

@@ -10,12 +10,13 @@ read from the kept attributes when they are asked for, so that no prompt is stor
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.resources import files
 from itertools import groupby
 from string import Template
 
+from tracestone.schema.mapping import fields
 from tracestone.schema.mapping import tables as maps
 from tracestone.schema.prices import cost
 
@@ -41,6 +42,8 @@ REWRITING = {
 _RANKS = 64
 _CONVENTIONS = 64
 _WIDTH = _RANKS * _CONVENTIONS
+# More than any slot has.
+_SLOT_BITS = 20
 _FIRST_NUMBER = 64
 _FIRST_CONTENT = 128
 _FIRST_EVIDENCE = 160
@@ -48,6 +51,8 @@ _FIRST_EVIDENCE = 160
 _MOST_SECONDS = "9e9"
 # Forms of messages flattened into keys, and what stands before a message's own.
 _FLAT_MESSAGES = {"openinference_messages": "message\\\\.", "openllmetry_messages": ""}
+# What answers under a name of its own, with an id and tokens.
+_CALLS = ("llm", "embedding", "reranker")
 _NUMBER_FORMS = ("integer", "number", "seconds", "milliseconds")
 
 
@@ -105,13 +110,7 @@ class _Stored:
         counting = [convention for convention in self.tables.conventions if convention.tokens]
         models = aliases["model_provider"]
         return {
-            "keys": _texts(key for key in self.slots if ">" not in key),
-            "key_slots": _numbers(slot for key, slot in self.slots.items() if ">" not in key),
-            "fields": _texts(key for key in self.slots if ">" in key),
-            "field_slots": _numbers(slot for key, slot in self.slots.items() if ">" in key),
-            "holder_slots": _numbers(self.slots[holder] for holder in self.holders),
-            "inner_holders": _texts(self.inner_holders) or "''",
-            "slots": self._guarded(),
+            **self._fields(),
             "column_width": str(_WIDTH),
             "conventions": str(_CONVENTIONS),
             "first_number": str(_FIRST_NUMBER * _WIDTH),
@@ -119,6 +118,7 @@ class _Stored:
             "first_evidence": str(_FIRST_EVIDENCE * _WIDTH),
             "text_from": str(TEXT_FROM_BYTES),
             "preview": str(PREVIEW_CHARACTERS),
+            "finish_reasons_number": str(self.numbers[("finish_reasons", "texts")]),
             "finish_reasons_key": _quoted(self.tables.of("finish_reasons", "texts")[0].key),
             "span_type": self._span_type(),
             "input_number": str(self.numbers[("input", "content")]),
@@ -191,10 +191,12 @@ class _Stored:
                 if source.key not in slots:
                     slots[source.key] = self._slot(number, ranks[number], source.convention)
                     ranks[number] += source.key not in self.shared
-        # What fills nothing when it is stored tells the convention at least.
+        # What fills nothing when it is stored tells the convention at least, and what it is.
         for source in self.tables.sources:
-            for key in (*_holders(source.key)[:1], source.key):
-                slots.setdefault(key, self._slot(_FIRST_EVIDENCE, 0, source.convention))
+            key = fields.read(source.key)
+            for name in (source.key,) if key.event else (key.attribute, source.key):
+                number, rank = divmod(len(slots), _RANKS)
+                slots.setdefault(name, self._slot(_FIRST_EVIDENCE + number, rank, source.convention))
         for convention in self.tables.conventions:
             if convention.needs:
                 slots.setdefault(convention.needs, self._slot(_FIRST_EVIDENCE, 0, convention.name))
@@ -206,24 +208,94 @@ class _Stored:
         return (number * _RANKS + rank) * _CONVENTIONS + self.conventions.get(convention, _CONVENTIONS - 1)
 
     @cached_property
-    def holders(self) -> list[str]:
-        """Attributes that hold JSON whose fields are sources."""
-        return list(dict.fromkeys(holder for source in self.tables.sources for holder in _holders(source.key)[:1]))
+    def own(self) -> dict[str, int]:
+        """The slots of attributes."""
+        return {key: slot for key, slot in self.slots.items() if fields.read(key).own}
+
+    def _fields(self) -> dict[str, str]:
+        """What is taken out of the JSON of attributes and events: which of them is looked into when, and for what.
+
+        Each way to look is a bit. Those that want an attribute stand above its slot; which a span allows depends on
+        whether it says that it is a call of a model, and whether it lacks what lists may tell.
+        """
+        inner = {text: key for text in self.slots if not (key := fields.read(text)).own}
+        ways: dict[str, int] = defaultdict(int)
+        allowed = [0, 0, 0, 0]
+        given = []
+        quoted = 0
+        for number, (shape, of_a_call, listed) in enumerate(self._ways(inner)):
+            for attribute in shape.attributes:
+                ways[attribute] |= 1 << number
+            for case in range(4):
+                allowed[case] |= (not of_a_call or case & 1) and (not listed or case >> 1) and 1 << number
+            form = "whole" if not shape.paths else "listed" if listed else "one"
+            # under a name that any other may have given, a text alone is not enough
+            quoted |= (form == "whole" and of_a_call) and 1 << number
+            given.append(_filled(f"inside/{form}", {"way": str(1 << number), "type": _typed(shape)}))
+        kind_bit = _SLOT_BITS + len(given)
+        keys = {key: slot | ways[key] << _SLOT_BITS for key, slot in self.own.items()}
+        for text, bit in (
+            *((text, kind_bit) for text in self._kinds),
+            *((text, kind_bit + 1) for text in self._listed),
+        ):
+            keys[text] |= 1 << bit
+        events = [key.event for key in inner.values() if key.event]
+        told = fields.Shape()
+        told.takes(fields.Key(fields.EVENT, (attribute,)) for _, attribute in events)
+        event_ways = {name: each for name, each in ways.items() if name.startswith(fields.EVENT)}
+        return {
+            "keys": _texts(keys),
+            "key_slots": _numbers(keys.values()),
+            "slot_bits": str(_SLOT_BITS),
+            "slots_end": str(1 << _SLOT_BITS),
+            "lacking": self._lacking(keys),
+            "kind_bit": str(kind_bit),
+            "listed_bit": str(kind_bit + 1),
+            "kinds_of_a_call": _texts(sorted(set().union(*self._kinds.values()))),
+            "allowed": _numbers(allowed),
+            "ways_without_quotes": str((1 << len(given)) - 1 & ~quoted),
+            "fields_given": ", ".join(given),
+            "field_names": _texts({key.name: None for key in inner.values()}),
+            "field_slots": _numbers({key.name: self.slots[text] for text, key in inner.items()}.values()),
+            "events": _texts(dict.fromkeys(name for name, _ in events)),
+            "event_type": _typed(told),
+            "event_holders": _texts(event_ways),
+            "event_ways": _numbers(event_ways.values()),
+        }
+
+    def _ways(self, inner: dict[str, fields.Key]) -> Iterator[tuple[fields.Shape, bool, bool]]:
+        """The shapes of what is looked for, whether in calls of models only, and whether in lists."""
+        calls = {source.key for source in self.tables.sources if source.of_a_call}
+        for of_a_call in (False, True):
+            mine = [key for text, key in inner.items() if (text in calls) == of_a_call]
+            yield fields.Shape(list(dict.fromkeys(key.attribute for key in mine if key.whole))), of_a_call, False
+            for listed in (False, True):
+                for shape in fields.shapes(key for key in mine if not key.whole and key.listed == listed):
+                    yield shape, of_a_call, listed
 
     @cached_property
-    def inner_holders(self) -> list[str]:
-        """Fields of these that hold such JSON in turn."""
-        return list(dict.fromkeys(holder for source in self.tables.sources for holder in _holders(source.key)[1:]))
+    def _kinds(self) -> dict[str, set[str]]:
+        """What attributes say, in lower case, of a span that is a call of a model."""
+        said: dict[str, set[str]] = defaultdict(set)
+        for kind in self.tables.span_types:
+            if kind.span_type in _CALLS and not kind.key.startswith("(") and not kind.value.startswith("*"):
+                said[fields.read(kind.key).attribute].add(kind.value)
+        return said
 
-    def _guarded(self) -> str:
-        """The slots of a span, without those of conventions whose telling attribute it lacks."""
-        cases = "".join(
-            f"slot % {_CONVENTIONS} = {self.conventions[convention.name]},"
-            f" if(has(key_slots, {self.slots[convention.needs]}), slot, 0), "
+    @cached_property
+    def _listed(self) -> set[str]:
+        """Attributes that tell what is looked for in lists too."""
+        columns = {source.column for source in self.tables.sources if fields.read(source.key).listed}
+        return {source.key for source in self.tables.sources if source.column in columns} & self.own.keys()
+
+    def _lacking(self, keys: dict[str, int]) -> str:
+        """A bit for each convention whose telling attribute a span lacks."""
+        bits = [
+            f"if(has(key_slots, {keys[convention.needs]}), 0, {1 << self.conventions[convention.name]})"
             for convention in self.tables.conventions
             if convention.needs
-        )
-        return f"arrayMap(slot -> multiIf({cases}slot), key_slots)" if cases else "key_slots"
+        ]
+        return f"toUInt64({' + '.join(bits) or '0'})"
 
     def _scope_convention(self) -> str:
         exact: dict[str, int] = {}
@@ -428,12 +500,6 @@ def _escaped(key: str) -> str:
     return key.replace(".", "\\\\.")
 
 
-def _holders(key: str) -> list[str]:
-    """The attribute and the fields in it that hold the field of a key, the outermost first."""
-    parts = key.split(">")
-    return [">".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
 def _alias_values(aliases: dict[str, dict[str, str]]) -> dict[str, str]:
     values = {}
     for column, names in aliases.items():
@@ -473,6 +539,10 @@ def _numbers(values: Iterable[int]) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
+
+
+def _typed(shape: fields.Shape) -> str:
+    return _quoted(shape.type.replace("\\", "\\\\"))
 
 
 def _filled(name: str, values: dict[str, str]) -> str:

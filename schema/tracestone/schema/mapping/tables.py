@@ -3,7 +3,8 @@
 Four tables a person can read and extend; the order of rows is the order of preference.
 
 - `dialects.csv`: `column`, `convention`, `key` and `form` of each attribute. A key with `>` names a field of JSON that
-  an attribute holds, `mlflow.chat.tokenUsage>input_tokens`; a `>` at the end is JSON that is one text.
+  an attribute holds, or an attribute of an event (`fields.py`). A form with `call_` before it counts only in spans that
+  an attribute tells to be a call of a model.
 - `conventions.csv`: the conventions, the most telling first; the names of instrumentation scopes that give one away
   (`*` stands for any ending); whether it counts cached tokens as input (`inclusive`) or apart (`exclusive`); and a key
   without which its attributes mean nothing.
@@ -23,8 +24,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from tracestone.schema.errors import StartRefused
+from tracestone.schema.mapping import fields
 
 STORED_FORMS = ("text", "texts", "integer", "number", "seconds", "milliseconds", "evidence")
+# Only of a span that says that it is a call of a model: what is called `id` or `model` elsewhere may be anything.
+OF_A_CALL = "call_"
 FLAT_FORMS = ("openinference_messages", "openllmetry_messages", "openinference_tools", "openinference_documents")
 OTHER_FORMS = ("events_in", "events_out", "events_system", "messages_in", "messages_out", "vercel_answer")
 PLAIN_FORMS = ("content", "tool_content", "retriever_content", "messages", "model_messages")
@@ -40,12 +44,13 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Source:
-    """One attribute that may fill a column."""
+    """One attribute that may fill a column; `of_a_call`: if the span says that it is a call of a model."""
 
     column: str
     convention: str
     key: str
     form: str
+    of_a_call: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,16 @@ def read(extension: Path | None = None) -> Tables:
     order = dict.fromkeys(row["convention"] for row in rows["conventions"])
     tables = Tables(
         tuple(
-            dict.fromkeys(Source(row["column"], row["convention"], row["key"], row["form"]) for row in rows["dialects"])
+            dict.fromkeys(
+                Source(
+                    row["column"],
+                    row["convention"],
+                    row["key"],
+                    row["form"].removeprefix(OF_A_CALL),
+                    of_a_call=row["form"].startswith(OF_A_CALL),
+                )
+                for row in rows["dialects"]
+            )
         ),
         tuple(
             Convention(
@@ -138,7 +152,11 @@ def _rows(folder: Traversable | Path | None, name: str) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise StartRefused(f"The map of attributes {file}, line {number}: {len(_COLUMNS[name])} values are needed.")
-        if name == "dialects" and row["form"] not in (*STORED_FORMS, *READ_FORMS):
+        if name == "dialects" and row["form"] not in (
+            *STORED_FORMS,
+            *(OF_A_CALL + form for form in STORED_FORMS),
+            *READ_FORMS,
+        ):
             raise StartRefused(f"The map of attributes {file}, line {number}: unknown form {row['form']!r}.")
         if name == "dialects" and row["column"] in ("input", "output") and row["form"] != "content":
             raise StartRefused(
@@ -152,6 +170,8 @@ def _check(tables: Tables) -> None:
     shipped = {row["column"] for row in _rows(files(__package__), "dialects")}
     keys = {source.key for source in tables.sources} | {"(name)"}
     for source in tables.sources:
+        if fields.read(source.key).listed and source.form != "texts":
+            raise StartRefused(f"dialects.csv: {source.key!r} is a list, which only the form texts can be.")
         if source.convention not in names:
             raise StartRefused(f"dialects.csv names a convention that conventions.csv lacks: {source.convention!r}.")
         if source.column not in shipped:

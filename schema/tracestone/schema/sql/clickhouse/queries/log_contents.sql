@@ -55,13 +55,12 @@ SELECT count() AS behind FROM log_joins WHERE batch = {name:String}
 
 -- name: join
 -- Writes these rows anew, through the views that fill them, with all their log events; the version of a row stays.
-INSERT INTO spans_in
+INSERT INTO spans_in (* EXCEPT (finish_told))
 SELECT
     * EXCEPT (of_trace, of_span, began, map_version, tells_of_parent, moves, contents)
     REPLACE (contents AS log_events, firstNonDefault(exception_type, ${exception_told}) AS exception_type),
     ${input_told} AS input_told,
-    ${output_told} AS output_told,
-    ${finish_told} AS finish_told
+    ${output_told} AS output_told
 FROM (
     SELECT s.*, c.contents AS contents
     FROM (

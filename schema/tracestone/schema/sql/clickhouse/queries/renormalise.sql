@@ -12,13 +12,12 @@ WHERE map_version != (SELECT version FROM attribute_maps ORDER BY applied_at DES
 -- name: rewrite
 -- Writes these spans anew. The new row has the version of the old one, so it replaces that, being inserted later, and gives
 -- way to whatever has arrived meanwhile.
-INSERT INTO spans_in
+INSERT INTO spans_in (* EXCEPT (finish_told))
 SELECT
     * EXCEPT (of_trace, of_span, began, map_version, tells_of_parent, moves)
     REPLACE (firstNonDefault(exception_type, ${exception_told}) AS exception_type),
     ${input_told} AS input_told,
-    ${output_told} AS output_told,
-    ${finish_told} AS finish_told
+    ${output_told} AS output_told
 FROM spans_again
 WHERE experiment_id = {experiment_id:UInt32}
     AND intDiv(toInt64(began), 5) > {after:Int64} AND intDiv(toInt64(began), 5) <= {upto:Int64}
