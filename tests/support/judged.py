@@ -19,11 +19,13 @@ from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.jobs import Cursor, JobStore, Target
+from tracestone.schema.stores.judge_replies import JudgeReplyStore
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.scoring.calls.breaker import Breaker
 from tracestone.scoring.calls.budgeted import Budgeted
+from tracestone.scoring.calls.cached import Cached
 from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.limited import Limited
 from tracestone.scoring.calls.prices import JudgePrices
@@ -65,6 +67,7 @@ class Judged:
         self.budgets = BudgetStore(pool)
         self.dead = DeadJobStore(pool)
         self.prices = PriceStore(pool)
+        self.replies = JudgeReplyStore(pool, seconds=3600, most=1000)
         self._assessments = AssessmentStore(pool)
         self._folder = folder
 
@@ -100,12 +103,14 @@ class Judged:
         concurrency: int = 4,
         in_flight: int = 1000,
         limits: Sequence[CallLimit] = (),
+        cache: bool = False,
         **runner: Any,
     ) -> AsyncIterator[None]:
         """So many worker processes, each with a ledger and limits of its own."""
         stopping = asyncio.Event()
         # A thousand separate queries are not what is tested.
         subjects = Subjects(SpanStore(self.columnar))
+        closing: list[Cached] = []
         ledgers = [Ledger(self.budgets) for _ in range(processes)]
         tasks = []
         for number, ledger in enumerate(ledgers):
@@ -113,13 +118,15 @@ class Judged:
             limited = Limited(
                 budgeted, limits, in_flight, patience_seconds=1.0, breaker=lambda: Breaker(open_seconds=0.5)
             )
+            remembering = Cached(limited, self.replies)
+            closing.append(remembering)
             jobs = Runner(
                 self.pool,
                 self.jobs,
                 self.scorers,
                 subjects,
                 self._assessments,
-                limited,
+                remembering if cache else limited,
                 **({"backoff_seconds": 0.01} | runner),
             )
             kept = KeptVerdicts(self._folder / str(number))
@@ -130,8 +137,8 @@ class Judged:
         finally:
             stopping.set()
             await asyncio.gather(*tasks)
-            for ledger in ledgers:
-                await ledger.close()
+            for each in (*ledgers, *closing):
+                await each.close()
 
     async def states(self) -> dict[str, int]:
         """How many jobs are in each state, those left out that have none."""

@@ -172,6 +172,10 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Such limits for models, or for all models of a provider together (see docs/scoring.md).",
     )
+    judge_cache_days: int = Field(
+        30, ge=0, le=3650, description="How long a model's answer to a judge is used for the same question; 0: never."
+    )
+    judge_cache_rows: int = Field(100_000, ge=0, description="About how many such answers are kept.")
     provider_wait_seconds: int = Field(
         86_400,
         ge=1,

@@ -15,10 +15,12 @@ from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.judge_replies import JudgeReplyStore
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring import housekeeping
 from tracestone.scoring.calls.budgeted import Budgeted
+from tracestone.scoring.calls.cached import Cached
 from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.limited import Limited
 from tracestone.scoring.calls.prices import JudgePrices
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # Within what the whole process has to stop.
 _DRAIN_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
+_DAY_SECONDS = 86_400.0
 
 
 class Scoring:
@@ -62,17 +66,21 @@ class Scoring:
         self._ledger = Ledger(self._budgets.store)
         budgeted = Budgeted(self._provider, self._ledger, JudgePrices(PriceStore(pool), self._provider))
         limited = Limited(budgeted, settings.call_limits, settings.calls_in_flight)
+        replies = JudgeReplyStore(
+            pool, seconds=settings.judge_cache_days * _DAY_SECONDS, most=settings.judge_cache_rows
+        )
+        self._cached = Cached(limited, replies)
         runner = Runner(
             pool,
             jobs,
             self._scorers,
             Subjects(spans),
             assessments,
-            limited,
+            self._cached if settings.judge_cache_days else limited,
             sandbox=self._sandbox,
             provider_wait_seconds=settings.provider_wait_seconds,
         )
-        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget)
+        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget, replies.forget)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._worker = Worker(
             runner,
@@ -106,7 +114,7 @@ class Scoring:
         self._stopping.set()
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._ledger.close()
+        await asyncio.gather(self._ledger.close(_SETTLE_SECONDS), self._cached.close())
         await self._provider.close()
         if self._sandbox is not None:
             await self._sandbox.close()

@@ -104,7 +104,11 @@ class Runner:
                 return Scored(job, seen_ns=loaded.seen_ns)
             with charged(job.scorer_name, job.experiment_id) as account:
                 outcome = await self._attempt(job, scorer, loaded.subject)
+            account.ended_well()
+            if account.cached:
+                outcome = replace(outcome, metadata=outcome.metadata | {"cached_calls": str(account.cached)})
         except Deferred as deferred:
+            account.ended_well()
             tried, wait = replace(job, spent=job.spent.plus(account.spent)), deferred.wait
             if wait.waiting_for == "provider" and job.stalled_seconds + wait.seconds > self._provider_wait:
                 error = AssessmentError("PROVIDER_UNAVAILABLE", wait.reason)

@@ -3,7 +3,7 @@
 A scorer need not know of it. Tasks and threads that an attempt starts share its account.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,15 +13,22 @@ from tracestone.schema.stores.jobs import Usage, Wait
 
 @dataclass
 class Account:
-    """One attempt: who pays, and what its calls have cost so far."""
+    """One attempt: who pays, what its calls have cost so far, and how many answers were there from before."""
 
     scorer: str
     experiment_id: int
     spent: Usage = field(default_factory=Usage)
+    cached: int = 0
+    when_it_ends_well: list[Callable[[], object]] = field(default_factory=list)
 
     def add(self, usage: Usage) -> None:
         """Notes what a call cost."""
         self.spent = self.spent.plus(usage)
+
+    def ended_well(self) -> None:
+        """The attempt came to a verdict, or will be gone on with."""
+        for each in self.when_it_ends_well:
+            each()
 
 
 class Deferred(Exception):

@@ -37,7 +37,7 @@ def messages(judge: Judge, subject: Subject) -> list[Message]:
     share = judge.max_content_characters // len(used)
     if "trace" in used:
         contents["trace"] = render_trace(subject, share)
-    code = _code(judge, subject, contents)
+    code = _code(judge, {name: contents[name] for name in used})
 
     def fill(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -114,9 +114,8 @@ def _depths(spans: tuple[Span, ...]) -> dict[str, int]:
     return depths
 
 
-def _code(judge: Judge, subject: Subject, contents: dict[str, str]) -> str:
+def _code(judge: Judge, contents: dict[str, str]) -> str:
     digest = hashlib.sha256(judge.instructions.encode("utf-8", "replace"))
-    digest.update(subject.trace.info.trace_id.encode())
     for name in sorted(contents):
         digest.update(b"\0" + contents[name].encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
