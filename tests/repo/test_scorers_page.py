@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tracestone.schema.scorers.definition import MODELS, define
+from tracestone.schema.scorers.third_party import METRICS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scorers.md").read_text(encoding="utf-8")
@@ -36,9 +37,20 @@ def test_a_row_names_every_parameter(kind: str) -> None:
 
 def test_the_page_names_every_error_of_a_heuristic() -> None:
     folder = ROOT / "scoring/tracestone/scoring/scorers"
-    paths = [*folder.rglob("*.py"), *(folder.parent / "code").glob("*.py")]
+    paths = [path for part in ("scorers", "code", "third_party") for path in (folder.parent / part).rglob("*.py")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     raised = set(re.findall(r'(?:nothing|AttemptFailed)\(\s*"([A-Z_]+)"', code))
     raised |= set(re.findall(r'"code": "([A-Z_]+)"', code))
     assert len(raised) >= 20
     assert {code for code in raised if f"`{code}`" not in PAGE} == set()
+
+
+def test_the_page_names_every_metric_of_another_library() -> None:
+    rows = {
+        library: next(line for line in PAGE.splitlines() if f"tracestone[{library}]" in line) for library in METRICS
+    }
+    for library, metrics in METRICS.items():
+        named = set(re.findall(r"`([A-Z]\w+)`", rows[library]))
+        assert named == set(metrics), library
+        required = {name for metric in metrics.values() for name in metric.requires}
+        assert set(re.findall(r"\(`(\w+)`\)", rows[library])) == required

@@ -10,6 +10,8 @@ JUDGE = {"instructions": "Is {{ outputs }} polite?", "model": "openai/gpt-4o-min
 TWICE = {"type": "category", "categories": ["a", "a"]}
 POINT = {"type": "number", "minimum": 2, "maximum": 2}
 A, B = {"name": "a", "version": 1}, {"name": "b", "version": 1}
+THIRD = {"library": "deepeval", "model": "openai/x"}
+RELEVANCY = {"library": "ragas", "metric": "AnswerRelevancy", "model": "openai/x"}
 VALID = [
     ("regex_match", {"pattern": "(?i)sorry"}),
     ("response_length", {"unit": "words", "maximum": 200}),
@@ -37,6 +39,8 @@ VALID = [
     ("code", {"entry_point": "brief"}),
     ("code", {"source": "def f(outputs, *, trace=None, limit=3):\n    return True\n", "function": "f"}),
     ("ensemble", {"combine": "majority", "members": [{"name": "a", "version": 1}, {"name": "a", "version": 2}]}),
+    ("third_party", {"library": "ragas", "metric": "Faithfulness", "model": "openai/x", "minimum": 0.7}),
+    ("third_party", THIRD | {"metric": "Misuse", "parameters": {"domain": "shoes", "strict_mode": True}}),
     ("judge", JUDGE),
     ("judge", JUDGE | {"verdict": {"type": "category", "categories": ["good", "bad"]}}),
     ("judge", JUDGE | {"model": "bedrock/us-east-1/anthropic.claude-v2:1", "params": {"stop": ["x"], "seed": 1}}),
@@ -89,6 +93,13 @@ INVALID = [
     ("x", "ensemble", {"combine": "any", "members": [A, A]}, "parameters", "two members are the same"),
     ("x", "ensemble", {"combine": "any", "members": [A, B], "quorum": 3}, "parameters", "more than there are"),
     ("x", "ensemble", {"combine": "any", "members": [A, {"name": "b"}]}, "parameters.members.1.version", "required"),
+    ("x", "third_party", THIRD, "parameters.metric", "required"),
+    ("x", "third_party", THIRD | {"metric": "Bleu"}, "parameters", "deepeval has none of that name here"),
+    ("x", "third_party", THIRD | {"metric": "Misuse"}, "parameters", "domain is needed"),
+    ("x", "third_party", THIRD | {"metric": "Bias", "parameters": {"model": 1}}, "parameters", "model cannot be set"),
+    ("x", "third_party", THIRD | {"metric": "Bias", "api_base": "x"}, "parameters.api_base", "pattern"),
+    ("x", "third_party", THIRD | {"library": "trulens", "metric": "Bias"}, "parameters.library", "'ragas', 'deepeval'"),
+    ("x", "third_party", RELEVANCY, "parameters", "embedding_model: the metric needs one"),
     ("x", "judge", {"model": "openai/x"}, "parameters.instructions", "required"),
     ("x", "judge", JUDGE | {"instructions": "Be strict."}, "parameters.instructions", "name at least one of"),
     ("x", "judge", JUDGE | {"instructions": "{{ output }}"}, "parameters.instructions", "unknown variable"),

@@ -325,6 +325,13 @@ def prepare_litellm() -> None:
     os.environ.setdefault("LITELLM_LOG", "ERROR")
 
 
+def prepare_third_party() -> None:
+    """Sets what ragas and deepeval read from the environment while they are imported: no calls home, no .env file."""
+    os.environ["RAGAS_DO_NOT_TRACK"] = "true"
+    os.environ["DEEPEVAL_TELEMETRY_OPT_OUT"] = "1"
+    os.environ["DEEPEVAL_DISABLE_DOTENV"] = "1"
+
+
 def provider_secrets() -> list[str]:
     """Values of environment variables that hold keys of model providers, longest first; only to hide them in errors."""
     found = {

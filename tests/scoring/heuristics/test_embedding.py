@@ -6,10 +6,11 @@ import pytest
 
 from support.heuristics import said
 from support.openai_server import Failure, OpenAIServer
-from tracestone.schema.scorers.definition import Scorer, define
+from tracestone.schema.scorers.comparisons import EmbeddingSimilarity
+from tracestone.schema.scorers.definition import define
 from tracestone.scoring.llm import LiteLLM
+from tracestone.scoring.scorers.embedding import EmbeddingScorer
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, Subject
-from tracestone.scoring.scorers.registry import ready
 
 MODEL = "openai/text-embedding-3-small"
 
@@ -17,7 +18,8 @@ MODEL = "openai/text-embedding-3-small"
 async def score(server: OpenAIServer, provider: LiteLLM, subject: Subject, **parameters: Any) -> Outcome:
     given = {"model": MODEL, "api_base": server.url, **parameters}
     definition = define("alike", "embedding_similarity", given)
-    return await ready(Scorer("alike", 1, definition.kind, definition.parameters, 0), provider).score(subject)
+    assert isinstance(definition.parameters, EmbeddingSimilarity)
+    return await EmbeddingScorer(definition.parameters, provider).score(subject)
 
 
 async def test_similarity_by_embeddings(provider_server: OpenAIServer, litellm_provider: LiteLLM) -> None:

@@ -12,6 +12,7 @@ from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters, checked
+from tracestone.schema.scorers.third_party import ThirdParty
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
 
@@ -41,6 +42,7 @@ MODELS: dict[str, type[Parameters]] = {
     "code": Code,
     "ensemble": Ensemble,
     "judge": Judge,
+    "third_party": ThirdParty,
 }
 
 

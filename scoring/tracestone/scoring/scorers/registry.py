@@ -11,6 +11,7 @@ from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters
+from tracestone.schema.scorers.third_party import ThirdParty
 from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.code.scorer import InstalledScorer, UploadedScorer
 from tracestone.scoring.judges.judge import JudgeScorer
@@ -19,6 +20,7 @@ from tracestone.scoring.scorers.embedding import EmbeddingScorer
 from tracestone.scoring.scorers.ensemble import EnsembleScorer
 from tracestone.scoring.scorers.heuristics import comparisons, content, runs, text
 from tracestone.scoring.scorers.protocol import Finding, Outcome, Subject, TargetScorer
+from tracestone.scoring.third_party.scorer import ThirdPartyScorer
 
 HEURISTICS: Mapping[str, Callable[[Any, Subject], Finding]] = {
     "regex_match": text.regex_match,
@@ -81,6 +83,8 @@ def ready(scorer: Scorer, tools: Tools) -> TargetScorer:
         return JudgeScorer(parameters, tools.provider)
     if isinstance(parameters, EmbeddingSimilarity):
         return EmbeddingScorer(parameters, tools.provider)
+    if isinstance(parameters, ThirdParty):
+        return ThirdPartyScorer(parameters, tools.provider)
     if isinstance(parameters, Ensemble):
         return EnsembleScorer(parameters, tools.member)
     if isinstance(parameters, Code):
