@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tracestone.schema.scorers.builtin import BUILTINS
 from tracestone.schema.scorers.definition import MODELS, define
 from tracestone.schema.scorers.third_party import METRICS
 
@@ -14,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scorers.md").read_text(encoding="utf-8")
 EXAMPLES = [item for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) for item in yaml.safe_load(block)]
 ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
-# Described in scoring.md, where judges are.
-ELSEWHERE = {"judge"}
+JUDGES = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
+# Described in judges.md.
+ELSEWHERE = {"judge", "builtin_judge"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.get("name")))
@@ -54,3 +56,11 @@ def test_the_page_names_every_metric_of_another_library() -> None:
         assert named == set(metrics), library
         required = {name for metric in metrics.values() for name in metric.requires}
         assert set(re.findall(r"\(`(\w+)`\)", rows[library])) == required
+
+
+def test_the_judges_page_defines_its_examples_and_names_every_parameter_and_judge() -> None:
+    examples = [item for block in re.findall(r"```yaml\n(.*?)```", JUDGES, re.DOTALL) for item in yaml.safe_load(block)]
+    assert {define(**example).kind for example in examples} == ELSEWHERE
+    named = set(re.findall(r"`(\w+)`", JUDGES))
+    parameters = {name for kind in ELSEWHERE for name in MODELS[kind].model_fields}
+    assert (parameters | set(BUILTINS)) - named == set()

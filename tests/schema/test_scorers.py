@@ -42,6 +42,7 @@ VALID = [
     ("third_party", {"library": "ragas", "metric": "Faithfulness", "model": "openai/x", "minimum": 0.7}),
     ("third_party", THIRD | {"metric": "Misuse", "parameters": {"domain": "shoes", "strict_mode": True}}),
     ("judge", JUDGE),
+    ("builtin_judge", {"judge": "Guidelines", "model": "openai/gpt-4o-mini", "guidelines": "Be brief."}),
     ("judge", JUDGE | {"verdict": {"type": "category", "categories": ["good", "bad"]}}),
     ("judge", JUDGE | {"model": "bedrock/us-east-1/anthropic.claude-v2:1", "params": {"stop": ["x"], "seed": 1}}),
     ("judge", JUDGE | {"model": "cloudflare/@cf/meta/llama-2-7b"}),

@@ -18,7 +18,14 @@ def said(output: str, **fields: Any) -> Trace:
 
 
 def test_every_kind_that_asks_nobody_is_a_heuristic() -> None:
-    assert set(HEURISTICS) == set(MODELS) - {"judge", "embedding_similarity", "code", "ensemble", "third_party"}
+    assert set(HEURISTICS) == set(MODELS) - {
+        "judge",
+        "builtin_judge",
+        "embedding_similarity",
+        "code",
+        "ensemble",
+        "third_party",
+    }
 
 
 @pytest.mark.parametrize(

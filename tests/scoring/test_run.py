@@ -561,3 +561,18 @@ async def test_a_store_that_is_away_fails_all_that_wait_at_once(columnar: Column
     results = await asyncio.gather(*(traces.trace(0, numbered(number)) for number in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [StorageDown] * 5
     assert asked == [5]
+
+
+async def test_several_questions_become_assessments_of_which_one_carries_the_cost(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    questions = [{"name": "polite", "ask": "Is it polite?"}, {"name": "brief", "ask": "Is it brief?"}]
+    answers = {name: {"rationale": "Yes.", "value": True} for name in ("polite", "brief")}
+    provider_server.script = [Answer(json.dumps(answers), 100, 10)]
+    await bench.enqueue("judge", judge(provider_server, questions=questions), [Row(numbered(1))])
+    await bench.work()
+    found = await bench.assessments.by_trace(0, numbered(1))
+    assert [(one.name, one.value, one.cost_usd) for one in sorted(found, key=lambda one: one.name)] == [
+        ("tone.brief", True, None),
+        ("tone.polite", True, pytest.approx(ONE_CALL)),
+    ]

@@ -24,12 +24,16 @@ from starlette.routing import Route
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion. Token counts of None are estimated at four characters a token."""
+    """A completion. Token counts of None are estimated at four characters a token.
+
+    `tool_calls` are the tools that the model wants to be run, by name with their arguments.
+    """
 
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     model: str | None = None
+    tool_calls: tuple[tuple[str, dict[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,16 @@ def _usage(body: dict[str, Any], answer: Answer) -> dict[str, int]:
 
 
 def _completion(body: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": f"call_{len(body['messages'])}_{number}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)},
+            }
+            for number, (name, arguments) in enumerate(answer.tool_calls)
+        ]
     return {
         "id": "chatcmpl-local",
         "object": "chat.completion",
@@ -198,8 +212,8 @@ def _completion(body: dict[str, Any], answer: Answer) -> dict[str, Any]:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": answer.text},
-                "finish_reason": "stop",
+                "message": message,
+                "finish_reason": "tool_calls" if answer.tool_calls else "stop",
             }
         ],
         "usage": _usage(body, answer),

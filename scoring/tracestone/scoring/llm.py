@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tracestone.schema import clock
 from tracestone.schema.errors import MissingExtra
@@ -41,20 +41,32 @@ class Call:
     """One request for a chat completion; `timeout` is in seconds, `params` are the provider's own."""
 
     model: str
-    messages: Sequence[Mapping[str, str]]
+    messages: Sequence[Mapping[str, Any]]
     response_format: Mapping[str, Any]
     params: Mapping[str, Any]
     timeout: float
     api_base: str | None
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: Literal["auto", "none"] = "auto"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants to be run; `arguments` are JSON, as the model wrote them."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's text, what the call cost, and the model that says it answered."""
+    """A model's text, what the call cost, the model that says it answered, and the tools it wants to be run."""
 
     text: str
     usage: Usage
     model: str
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,11 +137,13 @@ class LiteLLM:
         Raises CallFailed; MissingExtra when litellm is not installed.
         """
         litellm = await self._loaded()
+        tools = {"tools": [dict(tool) for tool in call.tools], "tool_choice": call.tool_choice} if call.tools else {}
         with self._counted():
             response = await _answered(
                 call.timeout,
                 litellm.acompletion(
                     **call.params,
+                    **tools,
                     model=call.model,
                     messages=[dict(message) for message in call.messages],
                     response_format=dict(call.response_format),
@@ -142,7 +156,7 @@ class LiteLLM:
             )
         usage = _usage(litellm, call.model, response)
         self.spent["cost_usd"] += usage.cost_usd or 0.0
-        return Reply(_text(response), usage, str(getattr(response, "model", "") or ""))
+        return Reply(_text(response), usage, str(getattr(response, "model", "") or ""), _tool_calls(response))
 
     async def embed(self, call: EmbeddingCall) -> Embeddings:
         """One call, at most `call.timeout` seconds long.
@@ -200,6 +214,8 @@ class LiteLLM:
                 await worker.flush()
         await worker.stop()
         await litellm.close_litellm_async_clients()
+        # A client that stays in the cache would be found again, closed as it is, by whoever asks at the same address.
+        litellm.in_memory_llm_clients_cache.flush_cache()
         session, litellm.aclient_session = litellm.aclient_session, None
         if session is not None:
             await session.aclose()
@@ -278,6 +294,15 @@ def _retry_after(error: Exception) -> float | None:
         if seconds > 0:
             return min(seconds, _LONGEST_WAIT_SECONDS)
     return None
+
+
+def _tool_calls(response: Any) -> tuple[ToolCall, ...]:
+    choices = getattr(response, "choices", None) or []
+    calls = getattr(getattr(choices[0], "message", None), "tool_calls", None) if choices else None
+    return tuple(
+        ToolCall(str(call.id), str(call.function.name or ""), str(call.function.arguments or ""))
+        for call in calls or []
+    )
 
 
 def _text(response: Any) -> str:

@@ -169,14 +169,14 @@ class Runner:
 
     async def _finish(self, scored: Scored) -> bool:
         job = scored.job
-        assessment = None if scored.outcome is None else _assessment(scored, scored.outcome)
+        assessments = [] if scored.outcome is None else _assessments(scored, scored.outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 dead = None
-                if assessment is not None and assessment.error is not None:
+                if scored.outcome is not None and scored.outcome.error is not None:
                     dead = await self._dead.bury(job, scored.seen_ns, connection)
                 held = dead is not None or await self._jobs.finish(job, scored.seen_ns, connection)
-                if held and assessment is not None:
+                for assessment in assessments if held else []:
                     recorded = await self._assessments.record(assessment, connection)
                     if dead is not None:
                         await self._dead.explain(dead, recorded.assessment_id, connection)
@@ -205,7 +205,8 @@ def _scored(job: Job, outcome: Outcome, loaded: Loaded | None) -> Scored:
     return Scored(job, outcome, seen_ns=loaded.seen_ns, digest=loaded.digest)
 
 
-def _assessment(scored: Scored, outcome: Outcome) -> Assessment:
+def _assessments(scored: Scored, outcome: Outcome) -> list[Assessment]:
+    """One for the value, or one for each of several values, of which the first carries what all of them cost."""
     job = scored.job
     spent = job.spent
     metadata = dict(outcome.metadata)
@@ -215,7 +216,7 @@ def _assessment(scored: Scored, outcome: Outcome) -> Assessment:
         metadata["stratum"] = job.stratum
     if job.failures:
         metadata["failed_attempts"] = str(job.failures)
-    return Assessment(
+    first = Assessment(
         experiment_id=job.experiment_id,
         target_type=job.target_type,
         trace_id=job.trace_id,
@@ -238,3 +239,11 @@ def _assessment(scored: Scored, outcome: Outcome) -> Assessment:
         target_seen_ns=scored.seen_ns,
         input_digest=scored.digest,
     )
+    if not outcome.named:
+        return [first]
+    several = [
+        replace(first, name=f"{job.scorer_name}.{one.name}", value=one.value, rationale=one.rationale)
+        for one in outcome.named
+    ]
+    free = [replace(one, cost_usd=None, input_tokens=None, output_tokens=None) for one in several[1:]]
+    return [several[0], *free]

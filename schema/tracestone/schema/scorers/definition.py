@@ -8,6 +8,7 @@ from typing import Any
 
 from tracestone.schema.errors import Invalid
 from tracestone.schema.scorers import comparisons, content, runs, text
+from tracestone.schema.scorers.builtin import BuiltinJudge
 from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
@@ -43,6 +44,7 @@ MODELS: dict[str, type[Parameters]] = {
     "ensemble": Ensemble,
     "judge": Judge,
     "third_party": ThirdParty,
+    "builtin_judge": BuiltinJudge,
 }
 
 

@@ -128,7 +128,8 @@ class ScorerStore:
             await connection.execute(self._sql["add_name"], definition.name, clock.now_ms())
             await connection.fetchval(self._sql["lock_name"], definition.name)
             latest = await connection.fetchrow(self._sql["latest"], definition.name)
-            if latest is not None and latest["digest"] == definition.digest:
+            # Not by the stored digest: a parameter that came later has its default in what was stored before.
+            if latest is not None and _definition(latest).digest == definition.digest:
                 return _scorer(latest)
             version = 1 if latest is None else int(latest["version"]) + 1
             if latest is None and await connection.fetchval(self._sql["count_names"]) > MAX_SCORERS:
@@ -148,8 +149,12 @@ class ScorerStore:
         return Scorer(definition.name, version, definition.kind, definition.parameters, created)
 
 
+def _definition(row: asyncpg.Record) -> Definition:
+    return define(row["scorer_name"], row["kind"], row["parameters"])
+
+
 def _scorer(row: asyncpg.Record) -> Scorer:
-    parameters = define(row["scorer_name"], row["kind"], row["parameters"]).parameters
+    parameters = _definition(row).parameters
     return Scorer(row["scorer_name"], row["version"], row["kind"], parameters, row["created_at_ms"])
 
 

@@ -46,7 +46,8 @@ def of_chat(call: Call, most_output_tokens: int | None) -> tuple[Call, Bound]:
 
     `most_output_tokens` is the most that its model can say, if that is known.
     """
-    told = sum(_MESSAGE_TOKENS + _tokens(message) for message in call.messages) + _bytes(call.response_format)
+    told = sum(_MESSAGE_TOKENS + _tokens(message) for message in call.messages)
+    told += _bytes(call.response_format) + _bytes(call.tools)
     limits: list[int] = [call.params[name] for name in _LIMITS if isinstance(call.params.get(name), int)]
     most = max(limits) if limits else most_output_tokens
     if most is None:

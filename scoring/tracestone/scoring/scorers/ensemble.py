@@ -67,13 +67,17 @@ class EnsembleScorer:
     async def _one(self, member: Member, subject: Subject) -> _Said:
         try:
             scorer = await self._find(member.name, member.version)
-            return _Said(member, await scorer.score(subject))
+            outcome = await scorer.score(subject)
         except AttemptFailed as failure:
             return _Said(member, failure=failure)
         except MissingExtra as error:
             return _Said(member, failure=AttemptFailed("NOT_INSTALLED", str(error), retryable=False))
         except NotFound as error:
             return _Said(member, failure=AttemptFailed("SCORER_NOT_FOUND", str(error), retryable=False))
+        if outcome.named:
+            reason = f"{member.name} answers several questions, of which an ensemble cannot choose one"
+            return _Said(member, failure=AttemptFailed("BAD_VALUE", reason, retryable=False, usage=outcome.usage))
+        return _Said(member, outcome)
 
 
 def combined(parameters: Ensemble, values: Sequence[Any]) -> Any:

@@ -66,8 +66,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Named:
+    """One of several values under a name of its own."""
+
+    name: str
+    value: Any
+    rationale: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What is recorded: a value with its rationale, or an error; and what it cost."""
+    """What is recorded: a value with its rationale, or an error; and what it cost.
+
+    With `named` it is several values, each an assessment of its own, and `value` and `rationale` say nothing.
+    """
 
     source_type: str
     source_id: str
@@ -76,6 +88,7 @@ class Outcome:
     error: AssessmentError | None = None
     usage: Usage = field(default_factory=Usage)
     metadata: dict[str, str] = field(default_factory=dict)
+    named: tuple[Named, ...] = ()
 
 
 class AttemptFailed(Exception):

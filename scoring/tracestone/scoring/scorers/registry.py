@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tracestone.schema.scorers.builtin import BuiltinJudge
 from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.comparisons import EmbeddingSimilarity
 from tracestone.schema.scorers.definition import Scorer
@@ -14,7 +15,7 @@ from tracestone.schema.scorers.parameters import Parameters
 from tracestone.schema.scorers.third_party import ThirdParty
 from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.code.scorer import InstalledScorer, UploadedScorer
-from tracestone.scoring.judges.judge import JudgeScorer
+from tracestone.scoring.judges import builtin, judge
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.scorers.embedding import EmbeddingScorer
 from tracestone.scoring.scorers.ensemble import EnsembleScorer
@@ -80,7 +81,9 @@ def ready(scorer: Scorer, tools: Tools) -> TargetScorer:
     """The scorer, ready to use."""
     parameters = scorer.parameters
     if isinstance(parameters, Judge):
-        return JudgeScorer(parameters, tools.provider)
+        return judge.of_definition(parameters, tools.provider)
+    if isinstance(parameters, BuiltinJudge):
+        return builtin.of_definition(parameters, tools.provider)
     if isinstance(parameters, EmbeddingSimilarity):
         return EmbeddingScorer(parameters, tools.provider)
     if isinstance(parameters, ThirdParty):
