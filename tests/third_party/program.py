@@ -1,6 +1,7 @@
 """Scores with metrics of another library, in an environment that has it: run by test_third_party.py.
 
-Reads a list of [parameters, expectations] from standard input, writes a list of outcomes.
+Reads a list of [parameters, expectations] from standard input, writes {outcomes, called}: what was said, and the hosts
+that were looked up or called.
 """
 
 import asyncio
@@ -32,8 +33,22 @@ def subject(parameters: dict[str, Any], expectations: dict[str, Any]) -> Subject
     return subject_of(one, expectations)
 
 
+def listen(called: set[str]) -> None:
+    """Notes every host that any code of this process looks up or calls."""
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.getaddrinfo":
+            called.add(str(arguments[0]))
+        elif event == "socket.connect" and isinstance(arguments[1], tuple):
+            called.add(str(arguments[1][0]))
+
+    sys.addaudithook(heard)
+
+
 async def main() -> None:
     """Scores what was asked for, one after the other."""
+    called: set[str] = set()
+    listen(called)
     provider = LiteLLM()
 
     async def nobody(name: str, version: int) -> Any:
@@ -52,7 +67,7 @@ async def main() -> None:
             told = {"value": found.value, "rationale": found.rationale, "metadata": found.metadata}
             outcomes.append(told | usage | {"source": [found.source_type, found.source_id]})
     await provider.close()
-    json.dump(outcomes, sys.stdout)
+    json.dump({"outcomes": outcomes, "called": sorted(called)}, sys.stdout)
 
 
 asyncio.run(main())

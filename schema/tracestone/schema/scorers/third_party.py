@@ -55,7 +55,6 @@ METRICS: Mapping[Library, Mapping[str, Metric]] = {
         "Faithfulness": _metric("input output contexts"),
         "NoiseSensitivity": _metric("input output reference contexts", "mode"),
         "ResponseGroundedness": _metric("output contexts"),
-        "SemanticSimilarity": _metric("output reference", embeds=True),
         "SummaryScore": _metric("output contexts"),
     },
     "deepeval": {

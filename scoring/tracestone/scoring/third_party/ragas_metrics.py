@@ -50,9 +50,7 @@ _ARGUMENTS = {"input": "user_input", "output": "response", "reference": "referen
 
 async def score(parameters: ThirdParty, case: Case, meter: Meter) -> tuple[float, str, dict[str, str]]:
     """The score and the reason."""
-    given = dict(parameters.parameters)
-    if parameters.metric != "SemanticSimilarity":
-        given["llm"] = _Model(meter)
+    given = {**parameters.parameters, "llm": _Model(meter)}
     if parameters.what.embeds:
         given["embeddings"] = _Embedding(meter)
     metric = getattr(_metrics, parameters.metric)(**given)
