@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from support.engines import bare_columnar, fresh_columnar, fresh_postgres, prepare_postgres
+from support.engines import Stores, bare_columnar, fresh_columnar, fresh_postgres, fresh_stores, prepare_postgres
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.embedded_postgres import EmbeddedPostgres
 from tracestone.schema.engines.postgres import Pool, open_pool
@@ -110,3 +110,10 @@ async def empty_columnar(chdb_url: str) -> AsyncIterator[Columnar]:
     """A ClickHouse database without tables."""
     async with bare_columnar(chdb_url) as columnar:
         yield columnar
+
+
+@pytest_asyncio.fixture(scope="module")
+async def kept_stores(postgres_server: str, chdb_url: str) -> AsyncIterator[Stores]:
+    """Both stores, migrated and empty, for all tests of a module, which empty them again."""
+    async with fresh_stores(postgres_server, chdb_url) as stores:
+        yield stores

@@ -295,14 +295,22 @@ async def test_no_usage_is_missing_and_zero_is_zero(store: Store, trace: int) ->
     assert (row["input_tokens"], row["output_tokens"], row["total_tokens"], row["cost_total"]) == (0, None, 0, None)
 
 
-@pytest.mark.parametrize("parents", [{1: 2, 2: 1}, {1: 1}])
+@pytest.mark.parametrize(
+    "parents",
+    [{1: 2, 2: 1}, {1: 1}, {1: 0, 2: 1, 3: 4, 4: 5, 5: 3}, {number: number % 600 + 1 for number in range(1, 601)}],
+)
 async def test_spans_in_a_circle_end(store: Store, trace: int, parents: dict[int, int]) -> None:
+    """A circle alone, beside a tree, and of more spans than are looked at one by one: none is lost, nothing runs on."""
     usage = {"gen_ai.usage.input_tokens": 1}
     await store.send(
         [otlp_span(trace, child, parent, start_ns=START, attributes=usage) for child, parent in parents.items()]
     )
     row = await store.trace(trace)
-    assert (row["span_count"], row["complete"]) == (len(parents), False)
+    assert (row["span_count"], row["complete"]) == (len(parents), 0 in parents.values())
+    assert len(await store.names(trace)) == len(parents)
+    read = await store.spans.trace(f"{trace:032x}")
+    assert read is not None
+    assert {int(span.span_id, 16): int(span.parent_span_id or "0", 16) for span in read.spans} == parents
 
 
 _CALL = {

@@ -28,6 +28,7 @@ _TABLES = (
     " engine LIKE '%MergeTree' AS filled FROM system.tables WHERE database = currentDatabase() ORDER BY name"
 )
 
+Stores = tuple[Pool, Columnar]
 _Rows = list[dict[str, Any]]
 _numbers = itertools.count(1)
 
@@ -105,7 +106,7 @@ async def bare_columnar(chdb_url: str) -> AsyncIterator[Columnar]:
 
 
 @asynccontextmanager
-async def fresh_stores(server: str, chdb_url: str) -> AsyncIterator[tuple[Pool, Columnar]]:
+async def fresh_stores(server: str, chdb_url: str) -> AsyncIterator[Stores]:
     """Both stores, empty and migrated."""
     async with fresh_postgres(server) as url, fresh_columnar(server, chdb_url) as columnar:
         pool = await open_pool(url)

@@ -12,15 +12,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support import producers
-from support.engines import fresh_stores
+from support.engines import Stores
 from support.faulty_columnar import BreakingColumnar
 from support.telemetry import export_request, otlp_span
 from tracestone.collector.rewrite.kinds import KINDS, parameters
 from tracestone.collector.rewrite.runner import Runner
 from tracestone.collector.wal.frames import varint
 from tracestone.protos.ingest.v1.traces_pb2 import Traces
-from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.migrate import migrate
 from tracestone.schema.stores.rewrites import Rewrite, RewriteStore
@@ -35,13 +33,6 @@ ROWS = (
     " FROM span_rows FINAL ORDER BY experiment_id, trace_id, span_id"
 )
 TRACES = "SELECT * EXCEPT (version) FROM trace_rows FINAL ORDER BY experiment_id, trace_id"
-Stores = tuple[Pool, Columnar]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def kept_stores(postgres_server: str, chdb_url: str) -> AsyncIterator[Stores]:
-    async with fresh_stores(postgres_server, chdb_url) as stores:
-        yield stores
 
 
 @pytest_asyncio.fixture

@@ -7,13 +7,11 @@ import pytest
 import pytest_asyncio
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from support.engines import fresh_stores
+from support.engines import Stores
 from support.faulty_columnar import BreakingColumnar, PickyColumnar
 from support.telemetry import export_request, otlp_span, store
 from tracestone.collector.rewrite.kinds import KINDS, parameters
 from tracestone.collector.rewrite.runner import Runner
-from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, StorageDown
 from tracestone.schema.prices.price import ALWAYS, Price
 from tracestone.schema.stores.outbox import Outbox
@@ -23,13 +21,6 @@ from tracestone.schema.stores.spans import SpanStore
 
 START = 1_790_000_000_000_000_000
 DAY = 86_400 * 1_000_000_000
-Stores = tuple[Pool, Columnar]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def kept_stores(postgres_server: str, chdb_url: str) -> AsyncIterator[Stores]:
-    async with fresh_stores(postgres_server, chdb_url) as stores:
-        yield stores
 
 
 @pytest_asyncio.fixture

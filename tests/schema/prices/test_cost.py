@@ -7,23 +7,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from support.engines import fresh_stores
+from support.engines import Stores
 from support.pricing import priced
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.prices import shipped
 from tracestone.schema.prices.price import ALWAYS, Price, Tier
 from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.prices import PriceStore
-
-Stores = tuple[Pool, Columnar]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def kept_stores(postgres_server: str, chdb_url: str) -> AsyncIterator[Stores]:
-    """One database for the module."""
-    async with fresh_stores(postgres_server, chdb_url) as stores:
-        yield stores
 
 
 @pytest_asyncio.fixture

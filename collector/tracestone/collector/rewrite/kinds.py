@@ -9,7 +9,7 @@ from typing import Any
 from tracestone.schema import sqlfiles
 from tracestone.schema.errors import Invalid
 from tracestone.schema.mapping.generate import told
-from tracestone.schema.prices.cost import STORED, expression
+from tracestone.schema.prices.cost import STORED, around
 
 _SLICE_SECONDS = 5
 # ClickHouse keeps nanoseconds from 1900 to 2262.
@@ -31,8 +31,8 @@ class Kind:
 
 def _reprice() -> Kind:
     queries = sqlfiles.queries("clickhouse", "reprice")
-    cost = expression(STORED)
-    changed, rewrite = (Template(queries[name]).substitute(cost=cost) for name in ("changed", "rewrite"))
+    priced = around(STORED)
+    changed, rewrite = (Template(queries[name]).substitute(priced) for name in ("changed", "rewrite"))
     return Kind(changed, (rewrite,))
 
 

@@ -16,7 +16,7 @@ from tracestone.schema import clock, sqlfiles
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Unavailable
-from tracestone.schema.mapping.generate import REWRITING
+from tracestone.schema.stores.inserting import REWRITING
 from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.rewrites import Position, Rewrite, RewriteStore
 from tracestone.schema.stores.spans import SpanStore

@@ -11,6 +11,7 @@ read from the kept attributes when they are asked for, so that no prompt is stor
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
 from itertools import groupby
@@ -23,21 +24,6 @@ from tracestone.schema.prices import cost
 # Longer strings are kept in attributes_text, away from what lists and charts read.
 TEXT_FROM_BYTES = 256
 PREVIEW_CHARACTERS = 240
-# With which a row of `spans_again` is inserted once more.
-REWRITING = {
-    # one thread, so that what arrives meanwhile has the others
-    "max_threads": 1,
-    "insert_deduplicate": 0,
-    "optimize_on_insert": 0,
-    # the views unfold what a block holds several times over
-    "max_block_size": 4096,
-    "min_insert_block_size_bytes": 64 * 1024 * 1024,
-    "allow_reorder_prewhere_conditions": 0,
-    "short_circuit_function_evaluation": "disable",
-    # as for what comes first (stores/otlp.py)
-    "optimize_and_compare_chain": 0,
-    "max_partitions_per_insert_block": 0,
-}
 
 _RANKS = 64
 _CONVENTIONS = 64
@@ -78,21 +64,8 @@ def told(events: str) -> dict[str, str]:
 
 
 def priced() -> dict[str, str]:
-    """The parts of a price by the names that the view gives them, each from the names of the steps before."""
-    values = {**vars(cost.STORED), "day": "start_day", "space": "price_space"}
-    parts = {"price_space": cost.part("space", values)}
-    for model in ("request", "response"):
-        names = {name: f"{model}_{name}" for name in ("name_1", "name_2")}
-        parts[f"{model}_name_1"] = cost.part("name_1", {"model": f"{model}_model"})
-        parts[f"{model}_name_2"] = cost.part("name_2", names)
-        names["name_3"] = cost.part("name_3", names)
-        parts[f"{model}_series"] = cost.part("series", {**values, **names})
-        parts[f"{model}_price"] = cost.part("price", {**values, "series": f"{model}_series"})
-    prices = {name: name for name in ("request_price", "response_price")}
-    parts["chosen_price"] = values["price_id"] = cost.part("chosen", prices)
-    parts["priced_input"] = f"if({values['price_id']} = 0, nan, {cost.part('input_cost', values)})"
-    parts["priced_output"] = cost.part("output_cost", values)
-    return parts
+    """The parts of a price by the names that the view gives them."""
+    return {name: text for step in cost.steps(replace(cost.STORED, day="start_day")) for name, text in step.items()}
 
 
 class _Stored:

@@ -1,11 +1,10 @@
 """The SQL that prices one span, for whoever computes span rows: the view that inserts, and what corrects.
 
-How prices are found is in migrations/0020_model_prices.sql. It takes six parts, each of which uses the one before: the
-space of names of a provider, the three names of a model, the series of prices that they stand for, the price of a day,
-the price chosen from the request's model and the response's, and the cost of input and of output by it. Whoever has
-steps of its own takes the parts and names what stands between them, which ClickHouse plans much faster; others take the
-whole in one expression. Names of models are small dictionaries (LowCardinality) while they are worked on, which is then
-done once for each, not for each span.
+How prices are found is in migrations/0020_model_prices.sql. It takes five steps, each of which names what it finds for
+the ones after it: the space of names of a provider and the names of a model, shorter names, the series of prices that
+they stand for, the prices of a day, and the price chosen from the request's model and the response's with the cost by
+it. A name is worked out once; in one expression it would be planned again wherever it stands. Names of models are small
+dictionaries (LowCardinality) while they are worked on, which is then done once for each, not for each span.
 
 Nothing here runs SQL.
 """
@@ -52,23 +51,47 @@ STORED = Usage(
 """The usage of a stored span: the columns of span_rows."""
 
 
-def expression(usage: Usage) -> str:
-    """A Tuple(cost_input, cost_output, cost_total Nullable(Float64), cost_source String, price_id UInt64).
+def steps(usage: Usage) -> list[dict[str, str]]:
+    """The parts by name, step by step: each is an expression of the usage and of names of the steps before.
 
-    cost_source is 'computed'; 'unknown' where no price is known, and the costs NULL; '' without usage.
+    The last are `chosen_price`, 0 where none is known, and `priced_input` and `priced_output` in USD, which name it.
+    Their sum is NaN where nothing can be said.
     """
     values = dict(vars(usage))
-    space = part("space", values)
-    for price, model in (("response_price", usage.response_model), ("request_price", usage.request_model)):
-        names = {"name_1": part("name_1", {"model": model})}
-        names["name_2"] = part("name_2", names)
-        names["name_3"] = part("name_3", names)
-        # what a lambda over one value names is planned once
-        found = part("price", {**values, "series": "series"})
-        values[price] = f"arrayMap(series -> {found}, [{part('series', {**names, 'space': space})}])[1]"
-    costs = {name: part(name, {**values, "price_id": "price_id"}) for name in ("input_cost", "output_cost")}
-    chosen = part("chosen", {"response_price": "response", "request_price": "request"})
-    return part("cost", {**values, **costs, "chosen": chosen})
+    names: dict[str, str] = {"price_space": part("space", values)}
+    shorter: dict[str, str] = {}
+    series: dict[str, str] = {}
+    prices: dict[str, str] = {}
+    for model in ("request", "response"):
+        given = {name: f"{model}_{name}" for name in ("name_1", "name_2")}
+        names[given["name_1"]] = part("name_1", {"model": values[f"{model}_model"]})
+        shorter[given["name_2"]] = part("name_2", given)
+        tried = {**given, "name_3": part("name_3", given), "space": "price_space"}
+        series[f"{model}_series"] = part("series", tried)
+        prices[f"{model}_price"] = part("price", {**values, "series": f"{model}_series"})
+    values["price_id"] = "chosen_price"
+    last = {
+        "chosen_price": part("chosen", {name: name for name in prices}),
+        "priced_input": f"if(chosen_price = 0, nan, {part('input_cost', values)})",
+        "priced_output": part("output_cost", values),
+    }
+    return [names, shorter, series, prices, last]
+
+
+def around(usage: Usage) -> dict[str, str]:
+    """What stands `before` and `after` a SELECT of usages for each to get the column `priced`.
+
+    It is a Tuple(cost_input, cost_output, cost_total Nullable(Float64), cost_source String, price_id UInt64).
+    cost_source is 'computed'; 'unknown' where no price is known, and the costs NULL; '' without usage.
+    """
+    parts = steps(usage)
+    named = ", ".join(name for step in parts for name in step)
+    columns = [", ".join(f"{text} AS {name}" for name, text in step.items()) for step in reversed(parts)]
+    outermost = part("priced", {"named": named, "cost": part("cost", vars(usage))})
+    return {
+        "before": " ".join([outermost, *(part("step", {"columns": each}) for each in columns)]),
+        "after": ")" * (len(parts) + 1),
+    }
 
 
 def part(name: str, values: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from string import Template
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.mapping import generate
+from tracestone.schema.stores.inserting import REWRITING
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class LogContents:
             (row,) = await self._columnar.query(_QUERIES["count_behind"], named, _ALONE)
             if not row["behind"]:
                 return
-            await self._columnar.command(_JOIN, named, {**generate.REWRITING, "log_comment": batches[0]})
+            await self._columnar.command(_JOIN, named, {**REWRITING, "log_comment": batches[0]})
         logger.warning("others write the same spans", extra={"action": "join_logs", "spans": row["behind"]})
 
     async def touch(self, batches: Sequence[str], share: int, shares: int) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tracestone.schema.engines.columnar import Columnar
+from tracestone.schema.stores.inserting import INSERTING
 
 
 class OtlpTable:
@@ -20,19 +21,9 @@ class OtlpTable:
         self.settings = {
             **_schema_settings(f"{signal}.proto", message, embedded=columnar.embedded),
             "input_format_protobuf_oneof_presence": 1,
-            # A repeat replaces itself by its keys. By its name or its bytes it must not be taken for one: ClickHouse
-            # notes these before the part is in its place, and killed in between it would ignore what it does not have.
-            "insert_deduplicate": 0,
-            # Collapsing versions is the merge's and FINAL's work; doing it at insert costs a sort more.
-            "optimize_on_insert": 0,
+            **INSERTING,
             # The views are planned for every insert, and there is nothing in them that optimising the plan would find.
             "query_plan_enable_optimizations": 0,
-            # Looking for conditions that follow from others took a third of all planning: it hashes whole subqueries.
-            "optimize_and_compare_chain": 0,
-            # Nothing in the views is worth skipping for a part of the rows; deciding it costs more.
-            "short_circuit_function_evaluation": "disable",
-            # Old telemetry sent at once may span many weeks; how many partitions that can be is bounded by their key.
-            "max_partitions_per_insert_block": 0,
         }
 
     async def insert(self, payload: bytes, batch: str) -> None:
