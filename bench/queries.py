@@ -213,10 +213,12 @@ class Skip(int):
         return value
 
 
-def ask(questions: Questions, repeats: int) -> None:
-    """Asks and prints."""
+def ask(questions: Questions, repeats: int, only: str) -> None:
+    """Asks those whose name holds a text, and prints."""
     print(f"\n{'':52} {'asked':>6} {'p50':>8} {'p99':>8} {'most':>8}   answer", flush=True)
     for name, long, question in questions.all():
+        if only not in name:
+            continue
         times, answers = [], []
         question()
         for _ in range(max(5, repeats // 10) if long else repeats):
@@ -292,7 +294,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
             work = sender.run(1 << 62, now, now + (1 << 62), arguments.load)
             load = threading.Thread(target=lambda: asyncio.run(work), daemon=True)
             load.start()
-        ask(Questions(ports, filled["traces"], end_ns - WINDOW_DAYS * workload.DAY_NS, end_ns), arguments.repeats)
+        questions = Questions(ports, filled["traces"], end_ns - WINDOW_DAYS * workload.DAY_NS, end_ns)
+        ask(questions, arguments.repeats, arguments.only)
     finally:
         process.terminate()
         process.wait(60)
@@ -303,6 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", type=int, default=10_000_000)
     parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--only", default="", help="the questions whose names hold this text")
     parser.add_argument("--load", type=float, default=0, help="spans a second that are sent meanwhile")
     parser.add_argument("--keep", type=Path, help="a folder for the data")
     arguments = parser.parse_args()

@@ -20,6 +20,9 @@ from tracestone.schema.settings import Settings
 
 MAX_STATEMENT_BYTES = 256 * 1024
 _MAX_VALUE_CHARS = 256
+# What our views are to be read with. They say so themselves, but `readonly = 1` keeps settings of a view from being
+# applied, and without this one a read of a trace by its id took three times as long.
+VIEWS = {"optimize_move_to_prewhere_if_final": "1"}
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,9 @@ class Limits:
         }
 
     def while_running(self, *, at_least_rows: int = 0) -> dict[str, str]:
-        """What is added for the statement itself. Nothing spills to disk, so memory is the only thing to
-        bound.
-        """
+        """What is added for the statement itself. Nothing spills to disk, so memory is the only thing to bound."""
         return {
+            **VIEWS,
             "max_result_rows": str(max(self.rows, at_least_rows)),
             "max_result_bytes": str(self.answer_bytes),
             "result_overflow_mode": "throw",
