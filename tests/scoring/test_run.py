@@ -514,7 +514,30 @@ async def test_traces_that_are_asked_for_together_are_read_together(bench: Bench
     )
     assert [trace and trace.spans[0].output for trace in found] == [row.output for row in rows] + [None]
     assert sum(asked) == 51
-    assert len(asked) == 4  # 16 at most, of one experiment
+    assert sorted(asked) == [9, 16, 26]  # of one experiment; after the first, which was small, twice as many
+
+
+async def test_as_many_traces_are_read_at_once_as_their_size_allows(columnar: Columnar) -> None:
+    small = [Row(numbered(number)) for number in range(1, 201)]
+    large = [Row(numbered(number), output="x" * 200_000) for number in range(201, 301)]
+    await store(columnar, small + large)
+    spans = SpanStore(columnar)
+    asked: list[int] = []
+    read = spans.traces
+
+    async def counted(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
+        asked.append(len(trace_ids))
+        return await read(experiment_id, trace_ids)
+
+    spans.traces = counted  # type: ignore[method-assign]
+    traces = BatchedTraces(spans)
+    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in small))
+    assert asked == [16, 32, 64, 88]
+    asked.clear()
+    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in large))
+    assert asked == [100]
+    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in large))
+    assert asked == [100, 50, 25, 25]
 
 
 async def test_a_trace_that_cannot_be_read_fails_alone(bench: Bench, columnar: Columnar) -> None:

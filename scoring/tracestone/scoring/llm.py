@@ -243,15 +243,26 @@ def _load() -> Any:
         raise MissingExtra("litellm", "judge") from error
     litellm.suppress_debug_info = True
     litellm.disable_aiohttp_transport = True
-    # Its own client of OpenAI's protocol opens no more than a hundred connections; how many there are is ours to limit.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
-    litellm.aclient_session = httpx.AsyncClient(limits=limits, follow_redirects=True)
+    litellm.aclient_session = httpx.AsyncClient(transport=_transport(), follow_redirects=True)
     litellm.callbacks = []
     litellm.success_callback = []
     litellm.failure_callback = []
     litellm.cache = None
     litellm.DEFAULT_MAX_RETRIES = 0  # embedding() takes it instead of a max_retries of 0
     return litellm
+
+
+def _transport() -> Any:
+    """How OpenAI's protocol is spoken: through aiohttp, and as many connections as there are calls.
+
+    litellm would open a hundred at most, and httpx's own pool looks at all of them for every call.
+    """
+    aiohttp: Any = importlib.import_module("aiohttp")
+    transport: Any = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
+    # Proxies are those that the environment names, as with httpx.
+    return transport(
+        client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300), trust_env=True)
+    )
 
 
 async def _answered(seconds: float, asked: Awaitable[Any]) -> Any:

@@ -12,8 +12,11 @@ from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.errors import Rejected, StorageDown
 from tracestone.schema.traces import Trace
 
-# Traces can be large; this many are held at once by one query.
-MOST_AT_ONCE = 16
+# Traces can be large, so how many are read at once follows how large they are: characters of text in one query.
+FIRST_AT_ONCE = 16
+MOST_AT_ONCE = 256
+_FEW_CHARACTERS = 2_000_000
+_MANY_CHARACTERS = 8_000_000
 
 # An experiment and a trace of it.
 Key = tuple[int, str]
@@ -35,6 +38,7 @@ class BatchedTraces:
 
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
+        self._at_once = FIRST_AT_ONCE
         self._waiting: dict[Key, list[asyncio.Future[Trace | None]]] = {}
         self._reading = asyncio.Lock()
 
@@ -54,19 +58,27 @@ class BatchedTraces:
         return wanted.result()
 
     async def _read(self, experiment_id: int) -> None:
-        """Answers up to `MOST_AT_ONCE` waiting requests of an experiment, the longest waiting first."""
-        keys = [key for key in self._waiting if key[0] == experiment_id][:MOST_AT_ONCE]
+        """Answers waiting requests of an experiment, the longest waiting first, as many as are read at once."""
+        keys = [key for key in self._waiting if key[0] == experiment_id][: self._at_once]
         try:
             found = await self._reader.traces(experiment_id, [trace_id for _, trace_id in keys])
         except StorageDown as error:
             self._answer(keys, error)
         except (StatementFailed, Rejected) as error:
+            self._at_once = max(1, self._at_once // 2)
             if len(keys) == 1:
                 self._answer(keys, error)
             else:
                 await self._read_singly(keys)
         else:
+            self._fit(len(keys), sum(map(_characters, found.values())))
             self._answer(keys, found)
+
+    def _fit(self, read: int, characters: int) -> None:
+        if characters > _MANY_CHARACTERS:
+            self._at_once = max(1, read // 2)
+        elif characters < _FEW_CHARACTERS and read == self._at_once:
+            self._at_once = min(MOST_AT_ONCE, 2 * self._at_once)
 
     async def _read_singly(self, keys: Sequence[Key]) -> None:
         """A trace that cannot be read (its size, mostly) must not fail those it was asked for with."""
@@ -94,3 +106,10 @@ class BatchedTraces:
             waiting.remove(wanted)
             if not waiting:
                 del self._waiting[(experiment_id, trace_id)]
+
+
+def _characters(trace: Trace) -> int:
+    return sum(
+        len(span.input) + len(span.output) + len(span.input_messages) + len(span.output_messages)
+        for span in trace.spans
+    )
