@@ -19,6 +19,7 @@ from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
 from tracestone.collector.prices_commands import prices
+from tracestone.collector.quality_commands import quality
 from tracestone.collector.rewrite_commands import renormalise, reprice
 from tracestone.schema.settings import Settings, shown
 
@@ -87,6 +88,7 @@ def sql(config_file: Path | None, statement: str, fmt: str, output: Path | None,
 main.add_command(budget)
 main.add_command(jobs)
 main.add_command(prices)
+main.add_command(quality)
 main.add_command(reprice)
 main.add_command(renormalise)
 

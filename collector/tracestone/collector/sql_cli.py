@@ -41,8 +41,16 @@ _PREFIX = re.compile(r"^(?:Code: \d+\. )?(?:DB::Exception: )+")
 _VERSION = re.compile(r" \(version [^)]*\)+$")
 
 
-def run_sql(statement: str, settings: Settings, fmt: str = "table", output: Path | None = None) -> int:
+def run_sql(
+    statement: str,
+    settings: Settings,
+    fmt: str = "table",
+    output: Path | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> int:
     """Runs one statement, `-` for the one on standard input. The answer goes to `output` or standard output.
+
+    `parameters` are the values of its placeholders, in ClickHouse's escaped text form.
 
     Returns the exit code: 0; 1 when the statement or the connection failed; 2 when what was asked makes no sense. The
     reason is one sentence on standard error.
@@ -56,7 +64,7 @@ def run_sql(statement: str, settings: Settings, fmt: str = "table", output: Path
     except Invalid as error:
         return _fail(str(error), 2)
     try:
-        _write(_answer(text, settings, fmt), output, fmt)
+        _write(_answer(text, settings, fmt, parameters or {}), output, fmt)
     except StatementFailed as error:
         return _fail(_sentence(str(error)), 1)
     except TracestoneError as error:
@@ -79,9 +87,10 @@ def _statement(given: str) -> str:
     return text
 
 
-def _answer(text: str, settings: Settings, fmt: str) -> Iterator[bytes]:
+def _answer(text: str, settings: Settings, fmt: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
     """The answer's bytes. Raises StatementFailed, StorageDown, Rejected."""
     shape = {"default_format": FORMATS[fmt], **(_TABLE_SETTINGS if fmt == "table" else {})}
+    shape |= {f"param_{name}": value for name, value in parameters.items()}
     if settings.clickhouse_url is not None:
         yield from _from_server(text, settings, settings.clickhouse_url.get_secret_value(), shape)
         return
@@ -91,7 +100,7 @@ def _answer(text: str, settings: Settings, fmt: str) -> Iterator[bytes]:
     except ssl.SSLError as error:
         raise StorageDown(f"TLS with {connection.host}:{connection.port} failed: {error.reason or error}") from error
     except OSError:
-        yield _from_folder(text, settings, fmt)
+        yield _from_folder(text, settings, fmt, parameters)
         return
     headers = {} if settings.api_key is None else {"X-API-Key": settings.api_key.get_secret_value()}
     yield from _exchange(connection, "POST", f"/?{urlencode(shape)}", text.encode("utf-8", "surrogatepass"), headers)
@@ -159,7 +168,7 @@ def _exchange(
         connection.close()
 
 
-def _from_folder(text: str, settings: Settings, fmt: str) -> bytes:
+def _from_folder(text: str, settings: Settings, fmt: str, parameters: Mapping[str, str]) -> bytes:
     """Opens the engine in the data folder for this one statement. Raises StorageDown when that cannot be."""
     folder = settings.data_dir.resolve()
     nothing = f"Nothing listens on {settings.host}:{settings.sql_port}"
@@ -176,7 +185,7 @@ def _from_folder(text: str, settings: Settings, fmt: str) -> bytes:
             )
         columnar = Columnar(chdb_url(folder / "clickhouse"), database=settings.clickhouse_database)
         shape = _TABLE_SETTINGS if fmt == "table" else {}
-        asked = Statement(text, settings=shape, default_format=FORMATS[fmt])
+        asked = Statement(text, parameters, shape, default_format=FORMATS[fmt])
         return asyncio.run(_run_once(Statements(settings, columnar), asked))
 
 

@@ -48,7 +48,8 @@ class Scored:
     """What is to be written about a job, whose `spent` includes this attempt.
 
     Either an outcome, or another try in `again` seconds, or a `wait` that is no try; none of them when there is a
-    verdict already. `seen_ns` is the state of the target that was scored, `digest` of what the scorer was given.
+    verdict already. `seen_ns` is the state of the target that was scored, `digest` of what the scorer was given,
+    `head` the chance with which the target was kept at its source.
     """
 
     job: Job
@@ -57,6 +58,7 @@ class Scored:
     wait: Wait | None = None
     seen_ns: int = 0
     digest: str = ""
+    head: float | None = None
 
 
 class Runner:
@@ -202,7 +204,7 @@ class Runner:
 def _scored(job: Job, outcome: Outcome, loaded: Loaded | None) -> Scored:
     if loaded is None:  # nothing is known of its state but what it was chosen by
         return Scored(job, outcome, seen_ns=job.seen_ns)
-    return Scored(job, outcome, seen_ns=loaded.seen_ns, digest=loaded.digest)
+    return Scored(job, outcome, seen_ns=loaded.seen_ns, digest=loaded.digest, head=loaded.head)
 
 
 def _assessments(scored: Scored, outcome: Outcome) -> list[Assessment]:
@@ -212,6 +214,8 @@ def _assessments(scored: Scored, outcome: Outcome) -> list[Assessment]:
     metadata = dict(outcome.metadata)
     if spent.calls:
         metadata["calls"] = str(spent.calls)
+    if scored.head is not None:
+        metadata["head_probability"] = repr(scored.head)
     if job.stratum:
         metadata["stratum"] = job.stratum
     if job.failures:

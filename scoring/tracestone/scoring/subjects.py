@@ -10,6 +10,7 @@ from typing import Protocol
 from tracestone.schema.spans import Span
 from tracestone.schema.stores.jobs import Job
 from tracestone.schema.traces import Trace, TraceInfo
+from tracestone.scoring import head
 from tracestone.scoring.load import BatchedTraces, TraceReader
 from tracestone.scoring.scorers.protocol import Subject
 from tracestone.scoring.scorers.subject import subject_of, subject_of_session, subject_of_span
@@ -34,12 +35,14 @@ class TargetReader(TraceReader, Protocol):
 class Loaded:
     """A subject as it was read.
 
-    `seen_ns` is when something of it last arrived, `digest` the SHA-256 of all that a scorer could read, in hex.
+    `seen_ns` is when something of it last arrived, `digest` the SHA-256 of all that a scorer could read, in hex,
+    `head` the chance with which it was kept at its source, None when it is unknown.
     """
 
     subject: Subject
     seen_ns: int
     digest: str
+    head: float | None
 
 
 class Subjects:
@@ -81,7 +84,10 @@ class Subjects:
 
 
 def _loaded(subject: Subject, traces: Sequence[Trace]) -> Loaded:
-    return Loaded(subject, max(trace.info.last_seen_ns for trace in traces), digest(subject))
+    # Of a session nothing is known: which of its traces are here depends on the chances of all of them.
+    told = subject.span if subject.span is not None else subject.trace.root if len(traces) == 1 else None
+    known = None if told is None or subject.target_type == "session" else head.probability(told.trace_state)
+    return Loaded(subject, max(trace.info.last_seen_ns for trace in traces), digest(subject), known)
 
 
 def digest(subject: Subject) -> str:

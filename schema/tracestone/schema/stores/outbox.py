@@ -98,6 +98,7 @@ def _assessment_row(payload: Mapping[str, Any]) -> dict[str, Any]:
         "value": value_text(payload["value"]),
         "value_number": value_number(payload["value"]),
         "error": f"{code}: {message}" if message else code,
+        "target_seen_ns": payload.get("target_seen_ns") or 0,  # absent in what was written before it was kept
         "created_at": _moment(payload["created_at_ms"]),
         "updated_at": _moment(payload["updated_at_ms"]),
         "version": payload["revision"],
