@@ -49,6 +49,8 @@ async def fill(columnar: Columnar) -> None:
         "value": "true",
         "value_number": 1.0,
         "source_type": "LLM_JUDGE",
+        "scorer_name": "polite",
+        "scorer_version": 1,
         "probability": 0.5,
         "valid": True,
     }

@@ -94,7 +94,8 @@ async def test_closing_ends_what_runs_and_refuses_what_comes(small: Columnar) ->
     await until(small, 1)
     began = monotonic()
     await statements.close()
-    with pytest.raises(StatementFailed, match="QUERY_WAS_CANCELLED"):
+    # On a busy machine the engine may know of it before our thread has begun to read; then it is refused.
+    with pytest.raises(StatementFailed, match=r"QUERY_WAS_CANCELLED|The process is shutting down"):
         await asked
     assert monotonic() > began
     with pytest.raises(Stopping):
