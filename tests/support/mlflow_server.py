@@ -19,8 +19,11 @@ from tracestone.protos.ingest.v1 import traces_pb2
 from tracestone.schema import clock
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.online import OnlineSetup
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.mlflow_scorers import MlflowScorerStore
+from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 
 TRACE_NS = 60_000_000_000
@@ -48,7 +51,9 @@ def real_deps(pool: Pool, columnar: Columnar) -> Deps:
     async def barrier() -> None:
         return
 
-    return Deps(ExperimentStore(pool, 1000), AssessmentStore(pool), SpanStore(columnar), barrier)
+    experiments = ExperimentStore(pool, 1000)
+    scorers = MlflowScorerStore(pool, OnlineSetup(ScorerStore(pool), experiments, columnar))
+    return Deps(experiments, AssessmentStore(pool), SpanStore(columnar), scorers, barrier)
 
 
 async def store_trace(columnar: Columnar, experiment_id: int = 0) -> StoredTrace:

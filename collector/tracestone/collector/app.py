@@ -54,6 +54,7 @@ from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
 from tracestone.schema.stores.logs import LogStore
+from tracestone.schema.stores.mlflow_scorers import MlflowScorerStore
 from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.prices import PriceStore, PriceTable
@@ -218,10 +219,17 @@ class Collector:
         self._stack.push_async_callback(otlp.stop)
         await otlp.start()
         spans, assessments = VisibleSpans(self._columnar), VisibleAssessments(self._pool)
+        scoring = self._scoring_api()
         app = web.main_app(
             receiving.http,
-            mlflow_routes.Deps(self.experiments, assessments, spans, self.barrier),
-            self._scoring_api(),
+            mlflow_routes.Deps(
+                self.experiments,
+                assessments,
+                spans,
+                MlflowScorerStore(self._pool, scoring.setup),
+                self.barrier,
+            ),
+            scoring,
             budgets_api.Deps(BudgetSetup(self._budgets, ScorerStore(self._pool), self.experiments)),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),

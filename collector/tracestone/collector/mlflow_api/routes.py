@@ -13,9 +13,11 @@ from starlette.routing import Route
 from tracestone.collector.mlflow_api import errors
 from tracestone.collector.mlflow_api.assessments import Assessments
 from tracestone.collector.mlflow_api.experiments import Experiments
+from tracestone.collector.mlflow_api.scorers import Scorers
 from tracestone.collector.mlflow_api.traces import Traces
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.experiments import ExperimentStore
+from tracestone.schema.stores.mlflow_scorers import MlflowScorerStore
 from tracestone.schema.stores.spans import SpanStore
 
 EMULATED_VERSION = "3.17.2"
@@ -32,6 +34,7 @@ class Deps:
     experiments: ExperimentStore
     assessments: AssessmentStore
     spans: SpanStore
+    scorers: MlflowScorerStore
     barrier: Callable[[], Awaitable[None]]
 
 
@@ -40,6 +43,7 @@ def routes(deps: Deps) -> list[Route]:
     experiments = Experiments(deps.experiments)
     traces = Traces(deps.spans, deps.assessments, deps.barrier)
     assessments = Assessments(deps.spans, deps.assessments, deps.barrier)
+    scorers = Scorers(deps.scorers)
     table: list[tuple[str, str, errors.Handler]] = [
         ("GET", "/2.0/mlflow/experiments/get", experiments.get),
         ("GET", "/2.0/mlflow/experiments/get-by-name", experiments.get_by_name),
@@ -51,6 +55,13 @@ def routes(deps: Deps) -> list[Route]:
         ("POST", "/2.0/mlflow/experiments/restore", experiments.restore),
         ("POST", "/2.0/mlflow/experiments/set-experiment-tag", experiments.set_tag),
         ("POST", "/2.0/mlflow/experiments/delete-experiment-tag", experiments.delete_tag),
+        ("POST", "/3.0/mlflow/scorers/register", scorers.register),
+        ("GET", "/3.0/mlflow/scorers/list", scorers.list),
+        ("GET", "/3.0/mlflow/scorers/versions", scorers.versions),
+        ("GET", "/3.0/mlflow/scorers/get", scorers.get),
+        ("DELETE", "/3.0/mlflow/scorers/delete", scorers.delete),
+        ("PUT", "/3.0/mlflow/scorers/online-config", scorers.put_online),
+        ("GET", "/3.0/mlflow/scorers/online-configs", scorers.online),
         ("GET", "/3.0/mlflow/traces/get", traces.get),
         ("GET", "/3.0/mlflow/traces/batchGet", traces.batch_get),
         ("POST", "/3.0/mlflow/traces/batchGetInfos", traces.batch_get_infos),

@@ -1,0 +1,1 @@
+"""What MLflow's client sends, in our terms."""
