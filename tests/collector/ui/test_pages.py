@@ -16,7 +16,7 @@ from support.telemetry import MS, otlp_span
 from tracestone.collector.ui.detail import PANE
 from tracestone.collector.ui.pages import PAGE_ROWS, Deps
 from tracestone.collector.ui.routes import routes
-from tracestone.schema.assessments import AssessmentError
+from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import StorageDown
@@ -215,6 +215,25 @@ async def test_sessions_and_one_session_in_order(site: Site) -> None:
     assert re.findall(r"<pre>((?:question|answer) \d)</pre>", one) == [
         f"{side} {turn}" for turn in (1, 2, 3) for side in ("question", "answer")
     ]
+
+
+async def test_what_is_said_of_a_session_itself_is_on_its_page(site: Site) -> None:
+    await site.send(otlp_span(1, 1, start_ns=site.start_ns, attributes={"session.id": "s"}))
+    for session_id, rationale in (("s", "Asked <b>twice</b>."), ("t", "Of another session.")):
+        said = Assessment(
+            experiment_id=EXPERIMENT,
+            target_type="session",
+            session_id=session_id,
+            name="frustration",
+            kind="feedback",
+            source_type="LLM_JUDGE",
+            value="unresolved",
+            rationale=rationale,
+        )
+        await site.assessments.create(said)
+    html = await site.page(f"/experiments/{EXPERIMENT}/session?id=s")
+    assert "unresolved" in html and "Asked &lt;b&gt;twice&lt;/b&gt;." in html
+    assert "Of another session." not in html
 
 
 async def test_sessions_are_paged(site: Site) -> None:

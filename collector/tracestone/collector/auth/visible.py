@@ -82,6 +82,10 @@ class VisibleAssessments(AssessmentStore):
         """As in AssessmentStore, of the caller's experiments."""
         return await super().by_traces([trace for trace in traces if visible(trace[0])])
 
+    async def by_session(self, experiment_id: int, session_id: str) -> list[Assessment]:
+        """As in AssessmentStore, of the caller's experiments."""
+        return await super().by_session(experiment_id, session_id) if visible(experiment_id) else []
+
     async def elsewhere(self, experiment_id: int, trace_id: str, among: Collection[int] | None = None) -> int:
         """As in AssessmentStore, of the caller's experiments."""
         bound = caller().experiments

@@ -124,6 +124,7 @@ class SessionPage:
     """`/experiments/{id}/session?id=`: the turns of one session in order.
 
     They are its last ones unless the address says otherwise. An empty link means that there is no such page.
+    `assessments` are those of the session itself.
     """
 
     title: str
@@ -131,6 +132,7 @@ class SessionPage:
     experiment_id: int
     session_id: str
     summary: SessionSummary
+    assessments: tuple[Assessment, ...]
     turns: tuple[TraceRow, ...]
     earlier_href: str
     later_href: str
@@ -259,6 +261,7 @@ async def session(
         experiment_id=experiment_id,
         session_id=session_id,
         summary=summary,
+        assessments=tuple(await deps.assessments.by_session(experiment_id, session_id)),
         turns=(await _with_scores(deps, shown))[::-1],
         earlier_href=f"{base}&before={_place(shown[-1])}" if shown and has_earlier else "",
         later_href=f"{base}&after={_place(shown[0])}" if shown and has_later else "",

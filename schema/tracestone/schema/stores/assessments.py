@@ -155,6 +155,12 @@ class AssessmentStore:
             found.setdefault((row["experiment_id"], row["trace_id"]), []).append(_assessment(row))
         return found
 
+    async def by_session(self, experiment_id: int, session_id: str) -> list[Assessment]:
+        """What is said of a session itself, oldest first, MAX_PER_TRACE at most. Raises StorageDown."""
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["by_session"], experiment_id, session_id, MAX_PER_TRACE)
+        return [_assessment(row) for row in rows]
+
     async def elsewhere(self, experiment_id: int, trace_id: str, among: Collection[int] | None = None) -> int:
         """How many assessments the trace id has in other experiments, of `among` if given; MAX_PER_TRACE at most.
 

@@ -92,6 +92,12 @@ JOIN tracestone.assessments AS assessments USING (trace_id, experiment_id)
 WHERE assessments.trace_id <> ''
 ORDER BY created_at_ms, assessment_id
 
+-- name: by_session
+-- What is said of a session itself, oldest first, no more than $3.
+SELECT * FROM tracestone.assessments
+WHERE experiment_id = $1 AND md5(session_id) = md5($2) AND session_id = $2 AND session_id <> ''
+ORDER BY created_at_ms, assessment_id LIMIT $3
+
 -- name: count_of_trace
 -- How many assessments a trace has in its experiment, counted no further than $3.
 SELECT count(*)
