@@ -57,3 +57,11 @@ async def test_every_kind_of_target_is_scored_and_told(tmp_path: Path) -> None:
             assert all(row["low"] == row["estimate"] == row["high"] for row in rows)
             one = await run_command("quality", *where, "--scorer=broken", "--period=day", "--segments")
             assert one[0] == 0 and "broken" in one[1] and "polite-talk" not in one[1]
+
+            here = f"--port={program.ports['port']}"
+            told = await run_command("score", "estimate", "broken", "--since=2026-01-01", here)
+            assert told[0] == 0 and told[1].startswith("4 of 4 targets are chosen"), told
+            again = await run_command("score", "backfill", "broken", "--since=2026-01-01", "--yes", here)
+            assert again[0] == 0 and "done: 4 taken up, 0 of them had no verdict yet." in again[1], again
+            wrong = await run_command("score", "estimate", "broken", "--since=2026-01-01", "--filter=colour = 1", here)
+            assert wrong[0] == 1 and "filter: colour is not a column of traces" in wrong[2], wrong

@@ -7,9 +7,10 @@ import pytest
 
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
+from tracestone.schema.sampling.rates import probability, threshold
 from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look
-from tracestone.scoring.sample import Sampler, Window, probability, threshold
+from tracestone.scoring.sample import Sampler, Window
 
 COUNT = 5000
 

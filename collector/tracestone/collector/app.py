@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
-from tracestone.collector import budgets_api, freshness, keys_api, prices_api, scoring_api, web
+from tracestone.collector import backfills_api, budgets_api, freshness, keys_api, prices_api, scoring_api, web
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
@@ -40,6 +40,7 @@ from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.log import Log, open_log
 from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import SharedPage
+from tracestone.schema.backfilling import BackfillSetup
 from tracestone.schema.budgeting import BudgetSetup
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
@@ -48,6 +49,7 @@ from tracestone.schema.online import OnlineSetup
 from tracestone.schema.pricing import Pricing
 from tracestone.schema.settings import Settings, prices_of
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.backfills import BackfillStore
 from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -230,6 +232,7 @@ class Collector:
                 self.barrier,
             ),
             scoring,
+            backfills_api.Deps(BackfillSetup(scoring.setup, BackfillStore(self._pool))),
             budgets_api.Deps(BudgetSetup(self._budgets, ScorerStore(self._pool), self.experiments)),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),

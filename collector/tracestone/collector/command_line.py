@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import typing
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,19 @@ def settings_from(flags: dict[str, Any], config_file: Path | None) -> Settings:
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Runs a command to its end; an error of ours is one sentence on standard error."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with reported(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work)
-    except TracestoneError as error:
-        _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """An error of ours within the block is one sentence on standard error, and ends the process with 1."""
+    try:
+        yield
+    except TracestoneError as error:
+        _fail(error)
 
 
 def _fail(error: TracestoneError) -> typing.NoReturn:

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from tracestone.collector.command_line import settings_from, settings_options
-from tracestone.collector.sql_cli import run_sql
 from tracestone.schema import sqlfiles
 
 _SQL = sqlfiles.queries("clickhouse", "quality")
@@ -33,4 +32,6 @@ def quality(
         "experiment": "-1" if experiment is None else str(experiment),
         "segments": str(int(segments)),
     }
+    from tracestone.collector.sql_cli import run_sql
+
     sys.exit(run_sql(_SQL["shown"], settings_from(flags, config_file), fmt, parameters=parameters))

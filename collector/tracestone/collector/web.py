@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tracestone.collector import budgets_api, doors, keys_api, prices_api, scoring_api
+from tracestone.collector import backfills_api, budgets_api, doors, keys_api, prices_api, scoring_api
 from tracestone.collector.auth.caller import caller
 from tracestone.collector.metrics import page
 from tracestone.collector.mlflow_api import routes as mlflow_routes
@@ -78,6 +78,7 @@ def main_app(
     receiver: HttpReceiver,
     mlflow: mlflow_routes.Deps,
     scoring: scoring_api.Deps,
+    backfills: backfills_api.Deps,
     budgets: budgets_api.Deps,
     keys: keys_api.Deps,
     prices: prices_api.Deps,
@@ -91,6 +92,7 @@ def main_app(
         metrics_route(told),
         *receiver.routes(),
         *scoring_api.routes(scoring),
+        *backfills_api.routes(backfills),
         *budgets_api.routes(budgets),
         *keys_api.routes(keys),
         *prices_api.routes(prices),

@@ -38,7 +38,7 @@ class OnlineSetup:
         """
         self.scorers = scorers
         self._experiments = experiments
-        self._columnar = columnar
+        self.columnar = columnar
         self._code_scorers = code_scorers
         self._api_bases = {base.rstrip("/") for base in judge_api_bases}
 
@@ -88,15 +88,24 @@ class OnlineSetup:
             return await self._members_targets(scorer.parameters)
         return scorer.parameters.targets
 
+    async def target_of(self, scorer: Scorer, wanted: TargetType | None, field: str) -> TargetType:
+        """What a scorer is applied to: what is wanted, or its usual target. Raises Invalid when it cannot be."""
+        able = await self._targets(scorer)
+        if wanted is None:
+            return next(target for target in _USUAL_TARGETS if target in able)
+        if wanted not in able:
+            raise Invalid(field, f"the scorer {scorer.name} is for {' and '.join(sorted(able))} targets")
+        return wanted
+
     async def put(self, scorer_name: str, document: object) -> OnlineConfig:
         """Creates or replaces one online configuration of a scorer. Raises Invalid, NotFound."""
         request = checked(OnlineRequest, document, "online")
         scorer = await self.scorers.get(scorer_name, request.version)
-        target = _target(scorer, await self._targets(scorer), request.target)
-        filter = await check_filter(self._columnar, request.filter, target)
+        target = await self.target_of(scorer, request.target, "online.target")
+        filter = await check_filter(self.columnar, request.filter, target)
         strata = [
             stratum.model_copy(
-                update={"filter": await check_filter(self._columnar, stratum.filter, target, f"strata.{number}.filter")}
+                update={"filter": await check_filter(self.columnar, stratum.filter, target, f"strata.{number}.filter")}
             )
             for number, stratum in enumerate(request.strata)
         ]
@@ -117,6 +126,15 @@ class OnlineSetup:
             idle_seconds=request.idle_seconds,
             priority=request.priority,
         )
+
+    async def known_experiment(self, experiment: int | str | None) -> int | None:
+        """The id an experiment's id or name stands for, which must exist. None means all. Raises Invalid."""
+        if isinstance(experiment, str):
+            found = await self._experiments.by_name(experiment)
+            if found is None:
+                raise Invalid("experiment", f"there is no experiment {experiment[:100]}")
+            return found.experiment_id
+        return await self.experiment_id(experiment)
 
     async def experiment_id(self, experiment: int | str | None) -> int | None:
         """The id an experiment's id or name stands for.
@@ -149,15 +167,6 @@ class OnlineSetup:
         online = [] if document.get("online") is None else document["online"]
         for request in online if isinstance(online, list) else [online]:
             await self.put(scorer.name, request)
-
-
-def _target(scorer: Scorer, able: Collection[TargetType], wanted: TargetType | None) -> TargetType:
-    """What a configuration applies the scorer to, which is `able` to score that. Raises Invalid when it cannot be."""
-    if wanted is None:
-        return next(target for target in _USUAL_TARGETS if target in able)
-    if wanted not in able:
-        raise Invalid("online.target", f"the scorer {scorer.name} is for {' and '.join(sorted(able))} targets")
-    return wanted
 
 
 def _only(document: Mapping[Any, Any], keys: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from tracestone.schema.errors import Invalid, StartRefused
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
+from tracestone.schema.stores.backfills import BackfillStore
 from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
@@ -19,6 +20,7 @@ from tracestone.schema.stores.judge_replies import JudgeReplyStore
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring import housekeeping
+from tracestone.scoring.backfill import Backfiller
 from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.cached import Cached
 from tracestone.scoring.calls.ledger import Ledger
@@ -82,6 +84,7 @@ class Scoring:
         )
         self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget, replies.forget)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
+        self._backfiller = Backfiller(BackfillStore(pool), jobs, sampler, woken)
         self._worker = Worker(
             runner,
             jobs,
@@ -104,6 +107,7 @@ class Scoring:
         self._stopping.clear()
         self._tasks = [
             asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
+            asyncio.create_task(self._backfiller.run(self._stopping), name="backfills"),
             asyncio.create_task(self._worker.run(self._stopping), name="scoring worker"),
             asyncio.create_task(self._ledger.run(self._stopping), name="budgets"),
             asyncio.create_task(housekeeping.run(self._stopping, self._forget), name="housekeeping"),

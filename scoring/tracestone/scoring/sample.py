@@ -10,17 +10,17 @@ empty unless a configuration sets one: scorers share their sample, so that verdi
 the same targets; give a scorer a salt of its own to draw an independent sample.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.filter_sql import compose, compose_strata
+from tracestone.schema.sampling import past
+from tracestone.schema.sampling.rates import probability, sampling, threshold
 from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
-_BUCKETS = 2**53
 # A row is stamped when the statement that writes it begins, and readable when it ends: usually sooner than this.
 GRACE_MS = 1000
 # How far the clocks of a collector (last_seen) and of ClickHouse (when a row was written) may be apart.
@@ -65,16 +65,6 @@ class Window:
     left_out: tuple[int, ...] = ()
 
 
-def threshold(rate: float) -> int:
-    """How many of the 2^53 hash buckets are kept at a rate in [0, 1]."""
-    return min(_BUCKETS, math.ceil(rate * _BUCKETS))
-
-
-def probability(rate: float) -> float:
-    """The exact probability with which a rate keeps a target."""
-    return threshold(rate) / _BUCKETS
-
-
 class Sampler:
     """Chooses among the targets of one window of due times; see `watch` for what `due` means."""
 
@@ -109,11 +99,25 @@ class Sampler:
         after, until_ns = window.after, window.until_ns
         if after.due_ns >= until_ns or not any(map(threshold, config.rates)):
             return Chosen([], max(after, Cursor(until_ns)), False)
+        return await self._chosen(self._composed("choose", config), config, window, self._parameters(config, window))
+
+    async def choose_past(self, config: OnlineConfig, window: Window, page: int | None = None) -> Chosen:
+        """The next page of chosen targets that began in a window, finished or not, in order of their beginning.
+
+        Raises StatementFailed when a filter fails on a value, StorageDown.
+        """
+        parameters = past.span_of(config, window.after.due_ns, window.until_ns)
+        return await self._chosen(past.composed("choose", config), config, window, parameters, page)
+
+    async def _chosen(
+        self, statement: str, config: OnlineConfig, window: Window, parameters: dict[str, Any], page: int | None = None
+    ) -> Chosen:
+        page = page or self._page
         rows = await self._columnar.query(
-            compose(self._composed("choose", config), config.filter),
-            self._parameters(config, window)
-            | {"after_ns": after.due_ns, "after_key": after.key, "page": self._page}
-            | _sampling(config),
+            compose(statement, config.filter),
+            parameters
+            | {"after_ns": window.after.due_ns, "after_key": window.after.key, "page": page}
+            | sampling(config),
         )
         probabilities = [probability(rate) for rate in config.rates]
         targets = [
@@ -128,8 +132,8 @@ class Sampler:
             )
             for row in rows
         ]
-        if len(rows) < self._page:
-            return Chosen(targets, Cursor(until_ns), False)
+        if len(rows) < page:
+            return Chosen(targets, Cursor(window.until_ns), False)
         return Chosen(targets, Cursor(int(rows[-1]["due_ns"]), str(rows[-1]["key"])), True)
 
     async def account(self, config: OnlineConfig, version: int, window: Window) -> None:
@@ -144,7 +148,7 @@ class Sampler:
             self._parameters(config, window)
             | {"scorer_name": config.scorer_name, "scorer_version": version, "target_type": config.target_type}
             | {"strata": strata, "probabilities": probabilities}
-            | _sampling(config),
+            | sampling(config),
         )
 
     def _composed(self, query: str, config: OnlineConfig) -> str:
@@ -171,7 +175,3 @@ class Sampler:
             "experiment_id": config.experiment_id or 0,
             "left_out": list(window.left_out),
         }
-
-
-def _sampling(config: OnlineConfig) -> dict[str, Any]:
-    return {"salt": config.salt, "thresholds": [threshold(rate) for rate in config.rates]}

@@ -148,23 +148,7 @@ class LeasedLook:
 
         Returns how many were new.
         """
-        added = 0
-        if targets:
-            rows = await self._connection.fetch(
-                self._sql["enqueue"],
-                scorer_name,
-                version,
-                target_type,
-                priority,
-                [target.experiment_id for target in targets],
-                [target.trace_id for target in targets],
-                [target.span_id for target in targets],
-                [target.session_id for target in targets],
-                [target.seen_ns for target in targets],
-                [target.probability for target in targets],
-                [target.stratum for target in targets],
-            )
-            added = sum(row["new"] for row in rows)
+        added = await _enqueue(self._connection, self._sql, scorer_name, version, targets, target_type, priority)
         await self._connection.execute(
             self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.key
         )
@@ -326,6 +310,21 @@ class JobStore:
                 [usage.output_tokens for usage in spent],
             )
 
+    async def enqueue(
+        self,
+        connection: Connection,
+        scorer_name: str,
+        version: int,
+        targets: Sequence[Target],
+        target_type: TargetType,
+        priority: int,
+    ) -> int:
+        """Enqueues the targets that have no job and no verdict on their state yet, in the caller's transaction.
+
+        Returns how many were new.
+        """
+        return await _enqueue(connection, self._sql, scorer_name, version, targets, target_type, priority)
+
     async def finish(self, job: Job, seen_ns: int, connection: Connection) -> bool:
         """Ends a job in the caller's transaction, of which the state `seen_ns` was scored; False when another holds it.
 
@@ -335,6 +334,34 @@ class JobStore:
         if await connection.fetchval(self._sql["finish"], *held) is not None:
             return True
         return await connection.fetchval(self._sql["again"], *held) is not None
+
+
+async def _enqueue(
+    connection: Connection,
+    sql: dict[str, str],
+    scorer_name: str,
+    version: int,
+    targets: Sequence[Target],
+    target_type: TargetType,
+    priority: int,
+) -> int:
+    if not targets:
+        return 0
+    rows = await connection.fetch(
+        sql["enqueue"],
+        scorer_name,
+        version,
+        target_type,
+        priority,
+        [target.experiment_id for target in targets],
+        [target.trace_id for target in targets],
+        [target.span_id for target in targets],
+        [target.session_id for target in targets],
+        [target.seen_ns for target in targets],
+        [target.probability for target in targets],
+        [target.stratum for target in targets],
+    )
+    return sum(row["new"] for row in rows)
 
 
 def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:

@@ -103,3 +103,40 @@ SELECT
         'chosen', 'not_chosen'),
     {strata:Array(String)}[stratum + 1], {probabilities:Array(Float64)}[stratum + 1], now64(9)
 FROM (SELECT *, /* stratum */ AS stratum, /* filter */ AS kept FROM (/* due */))
+
+-- name: past_traces
+-- Traces that began in a range of time, complete or not, with the columns of the view `traces`.
+SELECT
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key,
+    toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
+FROM traces
+WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
+  AND start_time < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
+  AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+
+-- name: past_spans
+-- Spans that began in a range of time, with the columns of the view `spans`.
+SELECT
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key,
+    toUnixTimestamp64Nano(received_at) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
+FROM spans
+WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
+  AND start_time < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
+  AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+
+-- name: past_sessions
+-- Sessions that began in a range of time, with the columns of the view `sessions`.
+SELECT
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key,
+    toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(first_seen) AS due_ns
+FROM sessions
+WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
+  AND first_seen < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
+  AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+
+-- name: count
+-- How many targets of a range the filter keeps, and how many of them sampling chooses.
+SELECT
+    count() AS found,
+    countIf(bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[1]) AS chosen
+FROM (SELECT * FROM (/* due */) WHERE /* filter */)

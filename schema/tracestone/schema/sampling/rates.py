@@ -1,0 +1,23 @@
+"""From a rate to the hash buckets that it keeps. Pure."""
+
+import math
+from typing import Any
+
+from tracestone.schema.scorers.online import OnlineConfig
+
+_BUCKETS = 2**53
+
+
+def threshold(rate: float) -> int:
+    """How many of the 2^53 hash buckets are kept at a rate in [0, 1]."""
+    return min(_BUCKETS, math.ceil(rate * _BUCKETS))
+
+
+def probability(rate: float) -> float:
+    """The exact probability with which a rate keeps a target."""
+    return threshold(rate) / _BUCKETS
+
+
+def sampling(config: OnlineConfig) -> dict[str, Any]:
+    """The parameters of a statement that samples by a configuration."""
+    return {"salt": config.salt, "thresholds": [threshold(rate) for rate in config.rates]}
