@@ -91,7 +91,7 @@ async def test_a_chat(ask: Ask, server: OpenAIServer) -> None:
         "span_type": "llm",
         "provider": "openai",
         "response_model": "gpt-4.1-mini-2025-04-14",
-        "request_model": "gpt-4.1-mini-2025-04-14",
+        "request_model": "gpt-4.1-mini",
         "input_tokens": 21,
         "output_tokens": 2,
         "total_tokens": 23,

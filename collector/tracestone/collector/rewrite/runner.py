@@ -87,9 +87,13 @@ class Runner:
             await self._follow_prices()
             if asked.state == "waiting":
                 await self._store.begun(asked.rewrite_id, await self._spans_of(asked))
-            async for after, upto, first in self._steps(asked):
+            looked_at = 0
+            async for after, upto in self._steps(asked):
                 began = clock.monotonic()
-                spans, changed = await self._step(asked, after, upto, again=first and asked.state == "running")
+                # A step that broke off may have ended later than the one now in its place: what it wrote counts too.
+                again = asked.state == "running" and looked_at <= self._step_spans
+                spans, changed = await self._step(asked, after, upto, again=again)
+                looked_at += spans
                 goes_on = await self._store.progressed(
                     asked.rewrite_id, upto, spans=spans, changed=changed, seconds=clock.monotonic() - began
                 )
@@ -109,18 +113,18 @@ class Runner:
             if not await self._outbox.deliver(_PRICES_AT_ONCE):
                 await asyncio.sleep(_PRICES_SECONDS)  # another delivers them
 
-    async def _steps(self, asked: Rewrite) -> AsyncIterator[tuple[int, Position, bool]]:
+    async def _steps(self, asked: Rewrite) -> AsyncIterator[tuple[int, Position]]:
         """The steps that are left, each as the slice after which it begins and the one with which it ends."""
         first_slice, last_slice = slices(asked.parameters)
-        done, first = asked.position, True
+        done = asked.position
         chosen = {"experiment": asked.parameters["experiment"], "from_experiment": done.experiment_id if done else 0}
         for row in await self._columnar.query(_QUERIES["experiments"], chosen):
             experiment_id = row["experiment_id"]
             after = done.slice if done and done.experiment_id == experiment_id else first_slice - 1
             while after < last_slice:
                 upto = await self._end_of_step(experiment_id, after, last_slice)
-                yield after, Position(experiment_id, upto), first
-                after, first = upto, False
+                yield after, Position(experiment_id, upto)
+                after = upto
 
     async def _end_of_step(self, experiment_id: int, after: int, last_slice: int) -> int:
         bounds = {"experiment_id": experiment_id, "after": after, "last_slice": last_slice, "spans": self._step_spans}

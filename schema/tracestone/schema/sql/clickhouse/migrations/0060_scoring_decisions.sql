@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS scoring_decisions (
 ) ENGINE = ReplacingMergeTree(decided_at)
 PARTITION BY toYYYYMM(seen_at)
 ORDER BY (scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id)
-SETTINGS min_parts_to_merge_at_once = 10, fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1;
+SETTINGS
+    min_parts_to_merge_at_once = 10, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 -- Finished targets by what became of them. Every one is counted once: finished is the sum of the five numbers after it.
 CREATE VIEW IF NOT EXISTS coverage AS
