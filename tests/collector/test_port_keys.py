@@ -93,6 +93,7 @@ def _routes() -> list[tuple[str, str]]:
     apis = (
         web.mlflow_routes.Deps,
         web.scoring_api.Deps,
+        web.backfills_api.Deps,
         web.budgets_api.Deps,
         web.keys_api.Deps,
         web.prices_api.Deps,
