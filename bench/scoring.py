@@ -172,9 +172,9 @@ def run_litellm(args: argparse.Namespace) -> None:
     import litellm
 
     from tracestone.schema.scorers.judges import Judge
-    from tracestone.scoring.judges import verdict
+    from tracestone.scoring.judges.judge import brief_of
 
-    form = verdict.response_format(Judge(instructions=INSTRUCTIONS, model=MODEL).verdict)
+    form = brief_of(Judge(instructions=INSTRUCTIONS, model=MODEL)).form.response_format()
 
     async def go() -> float:
         turn = asyncio.Semaphore(args.in_flight)
