@@ -25,7 +25,6 @@ from tracestone.schema.traces import Trace
 from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.load import BatchedTraces
 from tracestone.scoring.run import Runner, Scored
 from tracestone.scoring.scorers.protocol import Outcome
 from tracestone.scoring.subjects import Subjects
@@ -496,50 +495,6 @@ async def test_a_trace_that_has_a_verdict_is_not_judged_again(bench: Bench, prov
     assert (await bench.verdict(2)).metadata["calls"] == "1"
 
 
-async def test_traces_that_are_asked_for_together_are_read_together(bench: Bench, columnar: Columnar) -> None:
-    rows = [Row(numbered(number), experiment_id=number % 2, output=str(number)) for number in range(1, 51)]
-    await store(columnar, rows)
-    spans = SpanStore(columnar)
-    asked: list[int] = []
-    read = spans.traces
-
-    async def counted(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
-        asked.append(len(trace_ids))
-        return await read(experiment_id, trace_ids)
-
-    spans.traces = counted  # type: ignore[method-assign]
-    traces = BatchedTraces(spans)
-    found = await asyncio.gather(
-        *(traces.trace(row.experiment_id, row.trace_id) for row in rows), traces.trace(0, numbered(99))
-    )
-    assert [trace and trace.spans[0].output for trace in found] == [row.output for row in rows] + [None]
-    assert sum(asked) == 51
-    assert sorted(asked) == [9, 16, 26]  # of one experiment; after the first, which was small, twice as many
-
-
-async def test_as_many_traces_are_read_at_once_as_their_size_allows(columnar: Columnar) -> None:
-    small = [Row(numbered(number)) for number in range(1, 201)]
-    large = [Row(numbered(number), output="x" * 200_000) for number in range(201, 301)]
-    await store(columnar, small + large)
-    spans = SpanStore(columnar)
-    asked: list[int] = []
-    read = spans.traces
-
-    async def counted(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
-        asked.append(len(trace_ids))
-        return await read(experiment_id, trace_ids)
-
-    spans.traces = counted  # type: ignore[method-assign]
-    traces = BatchedTraces(spans)
-    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in small))
-    assert asked == [16, 32, 64, 88]
-    asked.clear()
-    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in large))
-    assert asked == [100]
-    await asyncio.gather(*(traces.trace(0, row.trace_id) for row in large))
-    assert asked == [100, 50, 25, 25]
-
-
 async def test_a_trace_that_cannot_be_read_fails_alone(bench: Bench, columnar: Columnar) -> None:
     rows = [Row(numbered(number), output=str(number)) for number in range(1, 6)]
     spans = SpanStore(columnar)
@@ -569,21 +524,6 @@ async def test_a_trace_that_cannot_be_read_fails_alone(bench: Bench, columnar: C
     assert failed.error is not None
     assert failed.error.code == "TRACE_NOT_READABLE"
     assert failed.metadata == {"failed_attempts": "3"}
-
-
-async def test_a_store_that_is_away_fails_all_that_wait_at_once(columnar: Columnar) -> None:
-    spans = SpanStore(columnar)
-    asked: list[int] = []
-
-    async def away(experiment_id: int, trace_ids: Sequence[str]) -> dict[str, Trace]:
-        asked.append(len(trace_ids))
-        raise StorageDown("ClickHouse does not answer")
-
-    spans.traces = away  # type: ignore[method-assign]
-    traces = BatchedTraces(spans)
-    results = await asyncio.gather(*(traces.trace(0, numbered(number)) for number in range(5)), return_exceptions=True)
-    assert [type(result) for result in results] == [StorageDown] * 5
-    assert asked == [5]
 
 
 async def test_several_questions_become_assessments_of_which_one_carries_the_cost(

@@ -128,8 +128,11 @@ class Target:
 class LeasedLook:
     """A look that this transaction holds; leaving the block commits its jobs and its progress together."""
 
-    def __init__(self, connection: Connection, sql: dict[str, str], config_id: int, look: Look, cursor: Cursor) -> None:
+    def __init__(
+        self, connection: Connection, jobs: "JobStore", sql: dict[str, str], config_id: int, look: Look, cursor: Cursor
+    ) -> None:
         self._connection = connection
+        self._jobs = jobs
         self._sql = sql
         self._config_id = config_id
         self._look = look
@@ -148,7 +151,7 @@ class LeasedLook:
 
         Returns how many were new.
         """
-        added = await _enqueue(self._connection, self._sql, scorer_name, version, targets, target_type, priority)
+        added = await self._jobs.enqueue(self._connection, scorer_name, version, targets, target_type, priority)
         await self._connection.execute(
             self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.key
         )
@@ -173,7 +176,7 @@ class JobStore:
                     yield None
                 else:
                     cursor = Cursor(row["due_ns"], row["trace_id"])
-                    yield LeasedLook(connection, self._sql, config_id, look, cursor)
+                    yield LeasedLook(connection, self, self._sql, config_id, look, cursor)
 
     async def fail_look(self, config_id: int, look: Look, reason: str) -> None:
         """Keeps why a look cannot go on, for people to see; the next one that goes on clears it."""
@@ -323,7 +326,23 @@ class JobStore:
 
         Returns how many were new.
         """
-        return await _enqueue(connection, self._sql, scorer_name, version, targets, target_type, priority)
+        if not targets:
+            return 0
+        rows = await connection.fetch(
+            self._sql["enqueue"],
+            scorer_name,
+            version,
+            target_type,
+            priority,
+            [target.experiment_id for target in targets],
+            [target.trace_id for target in targets],
+            [target.span_id for target in targets],
+            [target.session_id for target in targets],
+            [target.seen_ns for target in targets],
+            [target.probability for target in targets],
+            [target.stratum for target in targets],
+        )
+        return sum(row["new"] for row in rows)
 
     async def finish(self, job: Job, seen_ns: int, connection: Connection) -> bool:
         """Ends a job in the caller's transaction, of which the state `seen_ns` was scored; False when another holds it.
@@ -334,34 +353,6 @@ class JobStore:
         if await connection.fetchval(self._sql["finish"], *held) is not None:
             return True
         return await connection.fetchval(self._sql["again"], *held) is not None
-
-
-async def _enqueue(
-    connection: Connection,
-    sql: dict[str, str],
-    scorer_name: str,
-    version: int,
-    targets: Sequence[Target],
-    target_type: TargetType,
-    priority: int,
-) -> int:
-    if not targets:
-        return 0
-    rows = await connection.fetch(
-        sql["enqueue"],
-        scorer_name,
-        version,
-        target_type,
-        priority,
-        [target.experiment_id for target in targets],
-        [target.trace_id for target in targets],
-        [target.span_id for target in targets],
-        [target.session_id for target in targets],
-        [target.seen_ns for target in targets],
-        [target.probability for target in targets],
-        [target.stratum for target in targets],
-    )
-    return sum(row["new"] for row in rows)
 
 
 def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:

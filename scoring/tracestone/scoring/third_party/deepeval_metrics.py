@@ -26,7 +26,7 @@ class _Model(_BaseLLM):  # type: ignore[misc]
         return self.name
 
     def generate(self, *_args: Any, **_options: Any) -> str:
-        raise NotImplementedError("only asked asynchronously")
+        self._meter.refuse_to_block()
 
     async def a_generate(self, prompt: str, schema: Any = None, **_options: Any) -> Any:
         messages = [{"role": "user", "content": str(prompt)}]

@@ -6,7 +6,7 @@ code however the library wraps it.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from tracestone.schema.scorers.third_party import ThirdParty
 from tracestone.schema.stores.jobs import Usage
@@ -62,6 +62,13 @@ class Meter:
             raise
         self.usage = self.usage.plus(found.usage)
         return [list(vector) for vector in found.vectors]
+
+    def refuse_to_block(self) -> NoReturn:
+        """A metric that waits for its model's answer would hold up every other job. Raises AttemptFailed."""
+        self.failure = AttemptFailed(
+            "METRIC_BLOCKS", "the metric waits for its model in a way that would hold up the worker", retryable=False
+        )
+        raise self.failure
 
     def _admit(self) -> None:
         if self.failure is not None:

@@ -19,7 +19,7 @@ class _Model(_BaseLLM):  # type: ignore[misc]
         self._meter = meter
 
     def generate(self, prompt: str, response_model: Any) -> Any:
-        raise NotImplementedError("only asked asynchronously")
+        self._meter.refuse_to_block()
 
     async def agenerate(self, prompt: str, response_model: Any) -> Any:
         messages = [{"role": "user", "content": prompt}]
@@ -34,7 +34,7 @@ class _Embedding(_BaseEmbedding):  # type: ignore[misc]
         self._meter = meter
 
     def embed_text(self, text: str, **_options: Any) -> list[float]:
-        raise NotImplementedError("only asked asynchronously")
+        self._meter.refuse_to_block()
 
     async def aembed_text(self, text: str, **_options: Any) -> list[float]:
         (vector,) = await self._meter.vectors([text])
