@@ -28,6 +28,7 @@ from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.cached import Cached
 from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.limited import Limited
+from tracestone.scoring.calls.noted import Noted
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
@@ -104,9 +105,10 @@ class Judged:
         in_flight: int = 1000,
         limits: Sequence[CallLimit] = (),
         cache: bool = False,
+        content: bool | None = None,
         **runner: Any,
     ) -> AsyncIterator[None]:
-        """So many worker processes, each with a ledger and limits of its own."""
+        """So many worker processes, each with a ledger and limits of its own; calls are noted if `content` is given."""
         stopping = asyncio.Event()
         # A thousand separate queries are not what is tested.
         subjects = Subjects(SpanStore(self.columnar))
@@ -120,13 +122,14 @@ class Judged:
             )
             remembering = Cached(limited, self.replies)
             closing.append(remembering)
+            provider = remembering if cache else limited
             jobs = Runner(
                 self.pool,
                 self.jobs,
                 self.scorers,
                 subjects,
                 self._assessments,
-                remembering if cache else limited,
+                provider if content is None else Noted(provider, content=content),
                 **({"backoff_seconds": 0.01} | runner),
             )
             kept = KeptVerdicts(self._folder / str(number))

@@ -14,7 +14,9 @@ from tracestone.schema import clock
 KEY = "sk-local-test-0123456789"
 _CHOSEN = """
 SELECT trace_id FROM traces
-WHERE bitShiftRight(sipHash64(concat('test', char(0), trace_id)), 11) < toUInt64(pow(2, 52)) ORDER BY trace_id
+WHERE bitShiftRight(sipHash64(concat('test', char(0), trace_id)), 11) < toUInt64(pow(2, 52))
+  AND experiment_id != 2147483647
+ORDER BY trace_id
 """
 
 

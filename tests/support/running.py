@@ -65,7 +65,11 @@ async def running(
         **{**free, "data_dir": folder, "clickhouse_database": columnar.database, "batch_max_age_ms": 20, **settings}
     )
     collector = Collector(chosen, pool, columnar)
-    judges = Scoring(pool, columnar, collector.assessments, collector.spans, chosen) if scoring else None
+    judges = (
+        Scoring(pool, columnar, collector.assessments, collector.spans, chosen, collector.take_spans)
+        if scoring
+        else None
+    )
     if judges is not None:
         await judges.start()
     try:

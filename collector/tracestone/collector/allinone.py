@@ -61,7 +61,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         pool, columnar, settings = await stack.enter_async_context(_stores(settings))
         await migrate(pool, columnar, settings.mapping_dir)
         collector = Collector(settings, pool, columnar)
-        scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings)
+        scoring = Scoring(pool, columnar, collector.assessments, collector.spans, settings, collector.take_spans)
         await scoring.start()
         stack.push_async_callback(_stop_scoring, scoring)
         collector.watch_scoring(lambda: scoring.health()["error"], scoring.spent)

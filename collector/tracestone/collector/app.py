@@ -44,7 +44,7 @@ from tracestone.schema.backfilling import BackfillSetup
 from tracestone.schema.budgeting import BudgetSetup
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
 from tracestone.schema.engines.postgres import Pool, ping
-from tracestone.schema.errors import Invalid, StartRefused, StorageDown, TracestoneError
+from tracestone.schema.errors import Invalid, StartRefused, StorageDown, TracestoneError, Unavailable
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.pricing import Pricing
 from tracestone.schema.settings import Settings, prices_of
@@ -127,6 +127,16 @@ class Collector:
         )
         if not all(reached):
             freshness.note_behind()
+
+    async def take_spans(self, request: bytes, experiment_id: int) -> None:
+        """Takes an OTLP request that this process itself makes as if it had been sent; returns when it is durable.
+
+        Raises Unavailable, also before the start; Rejected.
+        """
+        if self._receiving is None:
+            raise Unavailable("The receiver has not started.")
+        traces = next(each for each in self._receiving.exporters if each.signal.name == "traces")
+        await traces.export(request, str(experiment_id))
 
     def watch_scoring(self, problem: Callable[[], str], spent: Callable[[], dict[str, float]]) -> None:
         """Lets /health and /metrics tell about the scoring that runs in the same process."""

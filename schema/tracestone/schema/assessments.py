@@ -16,6 +16,9 @@ MAX_METADATA_CHARACTERS = 64 * 1024
 MAX_TEXT_CHARACTERS = 256 * 1024
 """Of the value as text, the rationale, and each part of the error."""
 
+TRACE_ID = "mlflow.assessment.scorerTraceId"
+"""The key in a verdict's metadata of the trace of the judge's own calls, `tr-` and hex; as MLflow has it."""
+
 _AS_NUMBER = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _INT64_MAX = 2**63 - 1
 

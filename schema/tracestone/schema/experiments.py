@@ -7,6 +7,9 @@ LifecycleStage = Literal["active", "deleted"]
 
 DEFAULT_EXPERIMENT_ID = 0
 MAX_EXPERIMENT_ID = 2**31 - 1
+JUDGES_EXPERIMENT = "tracestone/judges"
+JUDGES_EXPERIMENT_ID = MAX_EXPERIMENT_ID
+"""Where the calls of judges are traces. It is never scored, whatever its name is changed to; hence a fixed number."""
 MAX_NAME_CHARACTERS = 500
 MAX_LOCATION_CHARACTERS = 2048
 MAX_TAGS = 500

@@ -6,6 +6,7 @@ from typing import Any
 from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid, NotFound
+from tracestone.schema.experiments import JUDGES_EXPERIMENT, JUDGES_EXPERIMENT_ID
 from tracestone.schema.filter_sql import check_filter
 from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.definition import Scorer, define
@@ -133,7 +134,7 @@ class OnlineSetup:
             found = await self._experiments.by_name(experiment)
             if found is None:
                 raise Invalid("experiment", f"there is no experiment {experiment[:100]}")
-            return found.experiment_id
+            return _scorable(found.experiment_id)
         return await self.experiment_id(experiment)
 
     async def experiment_id(self, experiment: int | str | None) -> int | None:
@@ -142,10 +143,10 @@ class OnlineSetup:
         A new name is created, as telemetry would. None means all.
         """
         if isinstance(experiment, str):
-            return await self._experiments.resolve(experiment)
+            return _scorable(await self._experiments.resolve(experiment))
         if experiment is not None and not await self._experiments.exists(experiment):
             raise Invalid("experiment", f"there is no experiment {experiment}")
-        return experiment
+        return _scorable(experiment)
 
     async def apply(self, documents: Sequence[Any]) -> None:
         """Applies the setting `scorers`: a list of `{name, kind, parameters, online}`; safe to repeat.
@@ -167,6 +168,12 @@ class OnlineSetup:
         online = [] if document.get("online") is None else document["online"]
         for request in online if isinstance(online, list) else [online]:
             await self.put(scorer.name, request)
+
+
+def _scorable(experiment_id: int | None) -> int | None:
+    if experiment_id == JUDGES_EXPERIMENT_ID:
+        raise Invalid("experiment", f"{JUDGES_EXPERIMENT} holds the calls of judges, which are never scored")
+    return experiment_id
 
 
 def _only(document: Mapping[Any, Any], keys: Sequence[str]) -> None:

@@ -176,6 +176,12 @@ class Settings(BaseSettings):
         30, ge=0, le=3650, description="How long a model's answer to a judge is used for the same question; 0: never."
     )
     judge_cache_rows: int = Field(100_000, ge=0, description="About how many such answers are kept.")
+    judge_traces: bool = Field(
+        True, description="Make each attempt of a judge a trace in the experiment tracestone/judges (docs/judges.md)."
+    )
+    judge_trace_content: bool = Field(
+        False, description="Keep in these traces what judges asked and what models answered: recorded content, again."
+    )
     provider_wait_seconds: int = Field(
         86_400,
         ge=1,

@@ -17,6 +17,7 @@ from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.judge_replies import JudgeReplyStore
+from tracestone.schema.stores.judge_traces import JudgeTraceStore
 from tracestone.schema.stores.prices import PriceStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring import housekeeping
@@ -25,8 +26,10 @@ from tracestone.scoring.calls.budgeted import Budgeted
 from tracestone.scoring.calls.cached import Cached
 from tracestone.scoring.calls.ledger import Ledger
 from tracestone.scoring.calls.limited import Limited
+from tracestone.scoring.calls.noted import Noted
 from tracestone.scoring.calls.prices import JudgePrices
 from tracestone.scoring.code.sandbox import Sandbox
+from tracestone.scoring.judge_delivery import JudgeTraces, Receiver
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.run import Runner
@@ -53,13 +56,14 @@ class Scoring:
         assessments: AssessmentStore,
         spans: TargetReader,
         settings: Settings,
+        receive: Receiver | None = None,
     ) -> None:
+        """`receive` takes the traces of judges' own calls; without it there are none."""
         self._settings = settings
         self._scorers = ScorerStore(pool)
-        self._setup = OnlineSetup(
-            self._scorers, ExperimentStore(pool, settings.max_experiments), columnar, code_scorers=settings.code_scorers
-        )
-        self._budgets = BudgetSetup(BudgetStore(pool), self._scorers, ExperimentStore(pool, settings.max_experiments))
+        self._experiments = ExperimentStore(pool, settings.max_experiments)
+        self._setup = OnlineSetup(self._scorers, self._experiments, columnar, code_scorers=settings.code_scorers)
+        self._budgets = BudgetSetup(BudgetStore(pool), self._scorers, self._experiments)
         self._provider = LiteLLM()
         self._sandbox = Sandbox() if settings.code_scorers else None
         jobs = JobStore(pool)
@@ -72,17 +76,21 @@ class Scoring:
             pool, seconds=settings.judge_cache_days * _DAY_SECONDS, most=settings.judge_cache_rows
         )
         self._cached = Cached(limited, replies)
+        traces = JudgeTraceStore(pool)
+        self._traces = JudgeTraces(traces, self._experiments, receive) if receive and settings.judge_traces else None
+        provider = self._cached if settings.judge_cache_days else limited
         runner = Runner(
             pool,
             jobs,
             self._scorers,
             Subjects(spans),
             assessments,
-            self._cached if settings.judge_cache_days else limited,
+            Noted(provider, content=settings.judge_trace_content) if self._traces else provider,
             sandbox=self._sandbox,
+            traces=self._traces,
             provider_wait_seconds=settings.provider_wait_seconds,
         )
-        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget, replies.forget)
+        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget, replies.forget, traces.forget)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._backfiller = Backfiller(BackfillStore(pool), jobs, sampler, woken)
         self._worker = Worker(
@@ -105,12 +113,14 @@ class Scoring:
             raise StartRefused(f"The setting {error.field} cannot be used: {error.reason}.") from error
         await self._tell_of_others()
         self._stopping.clear()
+        traces = self._traces
         self._tasks = [
             asyncio.create_task(self._watcher.run(self._stopping), name="scoring watcher"),
             asyncio.create_task(self._backfiller.run(self._stopping), name="backfills"),
             asyncio.create_task(self._worker.run(self._stopping), name="scoring worker"),
             asyncio.create_task(self._ledger.run(self._stopping), name="budgets"),
             asyncio.create_task(housekeeping.run(self._stopping, self._forget), name="housekeeping"),
+            *([asyncio.create_task(traces.run(self._stopping), name="judges' traces")] if traces else []),
         ]
 
     async def stop(self) -> None:

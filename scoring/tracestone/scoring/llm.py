@@ -4,7 +4,7 @@ The only module that knows litellm.
 
 litellm takes seconds and 160 MB to import, so it is imported when the first judge runs, on a thread. It is
 told to use the price map it ships with, not to call home, not to retry (the job queue does) and to run no
-callbacks, so a judge's own calls are not recorded as traces and judged in turn.
+callbacks; a judge's calls become traces by our own hand (`judge_traces`).
 """
 
 import asyncio
@@ -61,12 +61,16 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's text, what the call cost, the model that says it answered, and the tools it wants to be run."""
+    """A model's text, what the call cost, the model that says it answered, and the tools it wants to be run.
+
+    `seconds` is how long the provider took, 0 when that is not known.
+    """
 
     text: str
     usage: Usage
     model: str
     tool_calls: tuple[ToolCall, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class LiteLLM:
         """
         litellm = await self._loaded()
         tools = {"tools": [dict(tool) for tool in call.tools], "tool_choice": call.tool_choice} if call.tools else {}
+        asked = clock.monotonic()
         with self._counted():
             response = await _answered(
                 call.timeout,
@@ -156,7 +161,8 @@ class LiteLLM:
             )
         usage = _usage(litellm, call.model, response)
         self.spent["cost_usd"] += usage.cost_usd or 0.0
-        return Reply(_text(response), usage, str(getattr(response, "model", "") or ""), _tool_calls(response))
+        model = str(getattr(response, "model", "") or "")
+        return Reply(_text(response), usage, model, _tool_calls(response), clock.monotonic() - asked)
 
     async def embed(self, call: EmbeddingCall) -> Embeddings:
         """One call, at most `call.timeout` seconds long.

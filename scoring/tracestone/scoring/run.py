@@ -9,11 +9,16 @@ Scoring and writing are two steps, so that the writing can be repeated alone: wh
 not bought again because Postgres was away at the end.
 """
 
+import asyncio
 import logging
 import random
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from tracestone.schema.assessments import Assessment, AssessmentError
+from pydantic import ConfigDict
+
+from tracestone.schema import clock
+from tracestone.schema.assessments import TRACE_ID, Assessment, AssessmentError
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.engines.postgres import Pool, storage_errors
 from tracestone.schema.errors import MissingExtra, TooLarge
@@ -24,6 +29,8 @@ from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.calls.account import Deferred, charged
 from tracestone.scoring.code.sandbox import Sandbox
+from tracestone.scoring.judge_delivery import JudgeTraces
+from tracestone.scoring.judge_traces import Attempt, request
 from tracestone.scoring.llm import Provider
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, Subject, TargetScorer
 from tracestone.scoring.scorers.registry import Tools, ready
@@ -49,7 +56,8 @@ class Scored:
 
     Either an outcome, or another try in `again` seconds, or a `wait` that is no try; none of them when there is a
     verdict already. `seen_ns` is the state of the target that was scored, `digest` of what the scorer was given,
-    `head` the chance with which the target was kept at its source.
+    `head` the chance with which the target was kept at its source. `trace` is an OTLP request with the attempt's own
+    spans, `trace_id` their trace; both are empty when no model was asked.
     """
 
     job: Job
@@ -59,6 +67,10 @@ class Scored:
     seen_ns: int = 0
     digest: str = ""
     head: float | None = None
+    trace_id: str = ""
+    trace: bytes = b""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
 
 class Runner:
@@ -74,6 +86,7 @@ class Runner:
         provider: Provider,
         *,
         sandbox: Sandbox | None = None,
+        traces: JudgeTraces | None = None,
         backoff_seconds: float = BACKOFF_SECONDS,
         provider_wait_seconds: float = PROVIDER_WAIT_SECONDS,
     ) -> None:
@@ -85,6 +98,7 @@ class Runner:
         self._tools = Tools(provider, self._member, sandbox)
         self._backoff = backoff_seconds
         self._provider_wait = provider_wait_seconds
+        self._traces = traces
         self._dead = DeadJobStore(pool)
         self._ready: dict[tuple[str, int], TargetScorer] = {}
 
@@ -97,27 +111,40 @@ class Runner:
         if job.judged:
             return Scored(job, seen_ns=job.seen_ns)
         definition = await self._scorers.get(job.scorer_name, job.scorer_version)
-        scorer = self._scorer(definition)
+        began_ns = clock.now_ns()
+        with charged(job.scorer_name, job.experiment_id) as account:
+            attempt = Attempt(job, definition, account, began_ns)
+            scored = await self._score(attempt)
+        if self._traces is None or not account.made:
+            return scored
+        # What was asked and said may be long.
+        return await asyncio.to_thread(_traced, scored, attempt) if attempt.tells_content else _traced(scored, attempt)
+
+    async def _score(self, attempt: Attempt) -> Scored:
+        job, account = attempt.job, attempt.account
+        scorer = self._scorer(attempt.definition)
         loaded: Loaded | None = None
         try:
             loaded = await self._load(job)
+            attempt.subject = loaded.subject
             # A target that something new came for, but nothing that the scorer reads, keeps its verdict.
             if loaded.digest == job.scored_digest:
                 return Scored(job, seen_ns=loaded.seen_ns)
-            with charged(job.scorer_name, job.experiment_id) as account:
-                outcome = await self._attempt(job, scorer, loaded.subject)
+            outcome = attempt.outcome = await self._attempt(job, scorer, loaded.subject)
             account.ended_well()
             if account.cached:
                 outcome = replace(outcome, metadata=outcome.metadata | {"cached_calls": str(account.cached)})
         except Deferred as deferred:
             account.ended_well()
             tried, wait = replace(job, spent=job.spent.plus(account.spent)), deferred.wait
+            attempt.put_off = wait.reason
             if wait.waiting_for == "provider" and job.stalled_seconds + wait.seconds > self._provider_wait:
                 error = AssessmentError("PROVIDER_UNAVAILABLE", wait.reason)
                 return _scored(tried, Outcome(scorer.source_type, scorer.source_id, error=error), loaded)
             return Scored(tried, wait=wait)
         except AttemptFailed as failure:
             tried = replace(job, spent=job.spent.plus(failure.usage))
+            attempt.failure = (failure.code, failure.message)
             most = max(scorer.retries, _LOAD_RETRIES) if failure.code in _LOAD_FAILURES else scorer.retries
             if failure.retryable and job.failures < most:
                 return Scored(tried, again=self._wait(job, failure))
@@ -130,6 +157,8 @@ class Runner:
 
         Raises StorageDown.
         """
+        if scored.trace and self._traces is not None:
+            await self._traces.keep(scored.trace_id, scored.trace)
         if scored.again is not None:
             held = await self._jobs.retry(scored.job, scored.job.spent, scored.again)
         elif scored.wait is not None:
@@ -199,6 +228,14 @@ class Runner:
         """Seconds until the next attempt: exponential with jitter, and never before the provider allows."""
         most = min(_LONGEST_BACKOFF_SECONDS, self._backoff * 2.0**job.failures)
         return max(failure.retry_after or 0.0, most * random.uniform(0.5, 1.0))
+
+
+def _traced(scored: Scored, attempt: Attempt) -> Scored:
+    """With the attempt's trace, which its verdict names."""
+    outcome = scored.outcome
+    if outcome is not None:
+        outcome = replace(outcome, metadata=outcome.metadata | {TRACE_ID: f"tr-{attempt.trace_id}"})
+    return replace(scored, outcome=outcome, trace_id=attempt.trace_id, trace=request(attempt))
 
 
 def _scored(job: Job, outcome: Outcome, loaded: Loaded | None) -> Scored:

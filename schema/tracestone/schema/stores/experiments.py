@@ -34,6 +34,7 @@ class ExperimentStore:
         self._max_experiments = max_experiments
         self._next_warning = 0.0
         self._asked: dict[tuple[str, str], asyncio.Task[int | None]] = {}
+        self._has_judges = False
 
     def cached(self, name: str) -> int | None:
         """The experiment id of a name seen in the last minute, at once; None when `resolve` must be asked."""
@@ -119,6 +120,16 @@ class ExperimentStore:
         if row is None:
             raise Conflict(f"Experiment '{name}' already exists")
         return _experiment(row)
+
+    async def make_judges(self) -> None:
+        """Makes the experiment of judges' own calls, unless it is there. Raises StorageDown."""
+        if self._has_judges:
+            return
+        with storage_errors():
+            await self._pool.execute(
+                self._sql["make_judges"], model.JUDGES_EXPERIMENT_ID, model.JUDGES_EXPERIMENT, clock.now_ms()
+            )
+        self._has_judges = True
 
     async def rename(self, experiment_id: int, name: str) -> None:
         """Gives an active experiment another name. Raises Invalid, NotFound, Conflict, StorageDown."""
@@ -210,6 +221,8 @@ class ExperimentStore:
         return None if found is None else int(found)
 
     async def _find_or_create(self, name: str) -> int | None:
+        if name == model.JUDGES_EXPERIMENT:
+            await self.make_judges()
         found = await self._find(name)
         if found is None:
             created = await self._pool.fetchval(self._sql["create_within"], name, clock.now_ms(), self._max_experiments)
@@ -302,6 +315,8 @@ def _check_name(name: str) -> None:
         raise Invalid("name", "must not be empty")
     if len(name) > model.MAX_NAME_CHARACTERS:
         raise Invalid("name", f"is over {model.MAX_NAME_CHARACTERS} characters")
+    if name == model.JUDGES_EXPERIMENT:
+        raise Invalid("name", "is kept for the calls of judges")
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:

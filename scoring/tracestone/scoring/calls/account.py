@@ -9,16 +9,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from tracestone.schema.stores.jobs import Usage, Wait
+from tracestone.scoring.calls.made import Made
 
 
 @dataclass
 class Account:
-    """One attempt: who pays, what its calls have cost so far, and how many answers were there from before."""
+    """One attempt: who pays, what its calls have cost so far, and how many answers were there from before.
+
+    `made` are its calls, where they are noted (`noted.Noted`).
+    """
 
     scorer: str
     experiment_id: int
     spent: Usage = field(default_factory=Usage)
     cached: int = 0
+    made: list[Made] = field(default_factory=list)
     when_it_ends_well: list[Callable[[], object]] = field(default_factory=list)
 
     def add(self, usage: Usage) -> None:

@@ -4,7 +4,8 @@ SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 
 -- name: due_traces
 -- Traces that become due in a window, with the columns of the view `traces`; see watch.py. The newest rows are found by when
--- they were written, which prunes old parts; the newest of them is the newest there is.
+-- they were written, which prunes old parts; the newest of them is the newest there is. Of the experiment 2147483647, which
+-- holds the calls of judges, nothing ever is a target, here and below.
 SELECT
     *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
     toUnixTimestamp64Nano(last_seen) AS seen_ns,
@@ -21,6 +22,7 @@ FROM (
 WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
   AND (complete OR {prompt:UInt8} = 0)
   AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
+  AND experiment_id != 2147483647
 
 -- name: due_spans
 -- The spans of those traces, with the columns of the view `spans`.
@@ -68,6 +70,7 @@ FROM (
     WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64}) AND session_id != ''
       AND if(
           {every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
+      AND experiment_id != 2147483647
     ORDER BY version DESC
     LIMIT 1 BY experiment_id, trace_id
 )
@@ -113,6 +116,7 @@ FROM traces
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
   AND start_time < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
   AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+  AND experiment_id != 2147483647
 
 -- name: past_spans
 -- Spans that began in a range of time, with the columns of the view `spans`.
@@ -123,6 +127,7 @@ FROM spans
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
   AND start_time < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
   AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+  AND experiment_id != 2147483647
 
 -- name: past_sessions
 -- Sessions that began in a range of time, with the columns of the view `sessions`.
@@ -133,6 +138,7 @@ FROM sessions
 WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
   AND first_seen < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
   AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+  AND experiment_id != 2147483647
 
 -- name: count
 -- How many targets of a range the filter keeps, and how many of them sampling chooses.

@@ -24,6 +24,15 @@ SELECT $1, $2, $2 WHERE (SELECT count(*) FROM tracestone.experiments) < $3
 ON CONFLICT (name) DO NOTHING
 RETURNING experiment_id
 
+-- name: make_judges
+-- The experiment of judges' own calls, $1, with its name $2 unless an older one has taken that.
+INSERT INTO tracestone.experiments (experiment_id, name, creation_time_ms, last_update_time_ms)
+SELECT $1::integer, named.name, $3, $3
+FROM (SELECT CASE
+    WHEN EXISTS (SELECT FROM tracestone.experiments AS other WHERE other.name = $2) THEN $2 || ' ' || $1::integer::text
+    ELSE $2 END AS name) AS named
+ON CONFLICT DO NOTHING
+
 -- name: id_by_name
 -- The id behind a name, for telemetry.
 SELECT experiment_id FROM tracestone.experiments WHERE name = $1
