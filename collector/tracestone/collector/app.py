@@ -15,6 +15,8 @@ from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
 from tracestone.collector.deadletters.replay import Replay
 from tracestone.collector.doors import Doors
+from tracestone.collector.evaluation_export.emitter import Emitter
+from tracestone.collector.evaluation_export.endpoints import endpoint
 from tracestone.collector.http_server import HttpServer
 from tracestone.collector.ingest.deadletter import DeadLetters
 from tracestone.collector.ingest.destination import Destination
@@ -52,6 +54,7 @@ from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.backfills import BackfillStore
 from tracestone.schema.stores.budgets import BudgetStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
+from tracestone.schema.stores.evaluation_events import EvaluationEventStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.keys import KeyStore
@@ -93,7 +96,12 @@ class Collector:
         self._budgets = BudgetStore(pool)
         self._dead_jobs = DeadJobStore(pool)
         self._dead_letters: DeadLetters | None = None
-        self._evaluations = Evaluations(self.logs, self.assessments, lambda: self.barrier(("traces",)))
+        self._deployment = ""
+        self._told = EvaluationEventStore(pool)
+        self._evaluations = Evaluations(
+            self.logs, self.assessments, lambda: self.barrier(("traces",)), lambda: self._deployment
+        )
+        self._emitter: Emitter | None = None
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._judges: Callable[[], dict[str, float]] = dict
         self._stack = AsyncExitStack()
@@ -174,6 +182,7 @@ class Collector:
                 judges=self._judges(),
                 budgets=budgets or (),
                 dead_jobs=dead or (),
+                emitted=self._emitter.counts if self._emitter else {},
             )
         )
 
@@ -207,12 +216,19 @@ class Collector:
         self._stack.push_async_callback(doors.stop)
         await doors.start()
         await self._follow_prices_file()
+        self._deployment = await self._told.deployment()
         self._times = SharedPage.new()
         self._stack.callback(self._times.close)
         self._receipt = self._times.receipt_clock(0, settings.receivers + 1)
         await self._open_logs()
         await self._mirror.start()
         self._stack.push_async_callback(self._mirror.stop, 2.0)
+        if settings.evaluations_endpoint is not None:
+            headers = settings.evaluations_headers
+            receiver = endpoint(settings.evaluations_endpoint, headers.get_secret_value() if headers else "")
+            self._emitter = Emitter(self._told, self.logs, receiver, self._deployment)
+            await self._emitter.start()
+            self._stack.push_async_callback(self._emitter.stop)
         rewrites = Runner(self._pool, self._columnar, KINDS)
         await rewrites.start()
         self._stack.push_async_callback(rewrites.stop)

@@ -40,7 +40,8 @@ class Assessment:
     `session_id` (of `experiment_id`). Ids of traces and spans are lower-case hex. `value` is any JSON value.
     `scorer_name` and `scorer_version` are set together, by our own scorers. `probability` is the chance with
     which the target was sampled; `target_seen_ns` is when something of the target last arrived, and `input_digest`
-    of what the scorer was given. The store gives `assessment_id` and the times.
+    of what the scorer was given. `origin` is "event" of one that an OpenTelemetry event brought. The store gives
+    `assessment_id` and the times.
 
     Raises Invalid when the fields contradict each other or are over a limit.
     """
@@ -68,6 +69,7 @@ class Assessment:
     input_digest: str = ""
     overrides: str = ""
     valid: bool = True
+    origin: str | None = None
     assessment_id: str = ""
     created_at_ms: int = 0
     updated_at_ms: int = 0

@@ -198,6 +198,16 @@ class Settings(BaseSettings):
         " (see docs/scoring.md).",
     )
 
+    evaluations_endpoint: Annotated[str, Field(pattern=r"^(?:https?|grpcs?)://[^@?#\s]+$")] | None = Field(
+        None,
+        description="OTLP endpoint that gets every assessment as an event: over HTTP the address of its logs, such"
+        " as https://collector.example:4318/v1/logs, or grpc(s)://host:port (docs/outbound.md).",
+    )
+    evaluations_headers: SecretStr | None = Field(
+        None,
+        description="Headers, or gRPC metadata, of these requests, as name=value,name=value with values URL-encoded.",
+    )
+
     prices_file: Path | None = Field(
         None, description="YAML file with prices of this deployment, applied at start (see docs/costs.md)."
     )

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tracestone.schema.assessments import Assessment
 from tracestone.schema.errors import Invalid
-from tracestone.schema.evaluations import RESPONSE_ID, assessment
+from tracestone.schema.evaluations import DEPLOYMENT, RESPONSE_ID, assessment
 from tracestone.schema.logs import EvaluationEvent, SpanPlace
 from tracestone.schema.stores.assessments import MAX_PER_TRACE, AssessmentStore
 from tracestone.schema.stores.logs import LogStore
@@ -27,11 +27,17 @@ _IN_A_STATEMENT = 50
 class Evaluations:
     """Makes assessments of the evaluation events of batches. Safe to repeat."""
 
-    def __init__(self, logs: LogStore, assessments: AssessmentStore, spans_loaded: SpansLoaded) -> None:
-        """`spans_loaded` waits, bounded, until the spans that were acknowledged can be queried."""
+    def __init__(
+        self, logs: LogStore, assessments: AssessmentStore, spans_loaded: SpansLoaded, deployment: Callable[[], str]
+    ) -> None:
+        """`spans_loaded` waits, bounded, until the spans that were acknowledged can be queried.
+
+        `deployment` tells which deployment this is, whose own events are known already.
+        """
         self._logs = logs
         self._assessments = assessments
         self._spans_loaded = spans_loaded
+        self._deployment = deployment
         # Since the start, by outcome; an event that is seen again after a crash counts again.
         self.counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
 
@@ -51,7 +57,9 @@ class Evaluations:
             for first in range(0, len(events), _AT_ONCE):
                 await self._take(events[first : first + _AT_ONCE], spans_loaded)
 
-    async def _take(self, events: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> None:
+    async def _take(self, given: Sequence[EvaluationEvent], spans_loaded: SpansLoaded) -> None:
+        events = [event for event in given if event.attributes.get(DEPLOYMENT) != self._deployment()]
+        self.counts["known"] += len(given) - len(events)
         places = await self._of_traces([event for event in events if event.trace_id], spans_loaded)
         places |= await self._of_responses([event for event in events if not event.trace_id], spans_loaded)
         found = [made for event in events if (made := self._made(event, places.get(event.log_id)))]

@@ -47,6 +47,7 @@ class Facts:
     judges: Mapping[str, float] = field(default_factory=dict)
     budgets: Sequence[BudgetState] = ()
     dead_jobs: Sequence[DeadCount] = ()
+    emitted: Mapping[str, int] = field(default_factory=dict)
 
 
 def exposition(facts: Facts) -> bytes:
@@ -73,6 +74,8 @@ class _Told(Collector):
         yield _counter("dead_letters_kept", "Dead letters made since the start.", (), [((), facts.letters_kept)])
         events = [((outcome,), count) for outcome, count in facts.evaluations.items()]
         yield _counter("evaluations", "Evaluation events of log records, by what became of them.", ("outcome",), events)
+        emitted = [((outcome,), count) for outcome, count in facts.emitted.items()]
+        yield _counter("evaluations_emitted", "Assessments as events to an OTLP endpoint.", ("outcome",), emitted)
         if facts.mirror_waiting is not None:
             help_text = "Rows of assessments and experiments that ClickHouse does not have yet."
             yield _gauge("mirror_waiting_rows", help_text, (), [((), facts.mirror_waiting)])

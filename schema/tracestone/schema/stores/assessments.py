@@ -77,7 +77,8 @@ class AssessmentStore:
     async def observe(self, assessments: Sequence[Assessment]) -> Observed:
         """Stores what others said, under the ids given. Safe to repeat.
 
-        One that was stored before stays as it is now, also when it was changed or deleted since; one too many for its
+        One that was stored before stays as it is now, also when it was changed or deleted since, unless it is a later
+        revision of what another Tracestone says; one too many for its
         trace is left out and counted. Raises Invalid when Postgres refuses a value in one of them, StorageDown.
         """
         now = clock.now_ms()
@@ -287,6 +288,7 @@ def _assessment(row: Record) -> Assessment:
         output_tokens=row["output_tokens"],
         target_seen_ns=row["target_seen_ns"],
         input_digest=row["input_digest"],
+        origin=row["origin"],
         overrides=row["overrides"],
         valid=row["valid"],
         assessment_id=row["assessment_id"],

@@ -69,6 +69,17 @@ class LogStore:
             found.setdefault(row["response_id"], {})[place.experiment_id] = place
         return found
 
+    async def responses_of(self, spans: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The response ids of spans, given by trace id and span id; those without are absent."""
+        if not spans:
+            return {}
+        parameters = {
+            "trace_ids": sorted({trace_id for trace_id, _ in spans}),
+            "span_ids": sorted({span_id for _, span_id in spans}),
+        }
+        rows = await self._columnar.query(_QUERIES["responses_of_spans"], parameters)
+        return {(row["trace_id"], row["span_id"]): row["response_id"] for row in rows}
+
 
 def _event(row: Row) -> LogEvent:
     return LogEvent(

@@ -34,3 +34,12 @@ FROM span_rows
 WHERE intDiv(toInt64(start_time), 5) BETWEEN intDiv({from_ns:Int64}, 5000000000) AND intDiv({to_ns:Int64}, 5000000000)
   AND response_id IN {response_ids:Array(String)} AND NOT is_deleted
 GROUP BY response_id, experiment_id
+
+-- name: responses_of_spans
+-- The response ids of some spans, given by the ids of their traces and their own.
+SELECT trace_id, span_id, response_id
+FROM span_rows
+WHERE (experiment_id, intDiv(toInt64(start_time), 5)) IN (
+    SELECT experiment_id, slice FROM trace_slices WHERE trace_id IN {trace_ids:Array(String)})
+  AND trace_id IN {trace_ids:Array(String)} AND span_id IN {span_ids:Array(String)}
+  AND response_id != '' AND NOT is_deleted

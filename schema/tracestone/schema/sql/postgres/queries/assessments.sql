@@ -23,7 +23,7 @@ RETURNING *
 
 -- name: observe
 -- Assessments from a JSON array with a key for every column and known ids ($2), each once. Those that would be more
--- than $3 of a trace in their experiment are left out. How many are new, and how many were left out.
+-- than $3 of a trace in their experiment are left out; a later revision takes the place of an earlier. How many are new, and how many were left out.
 WITH given AS MATERIALIZED (
     SELECT placed.row, placed.place + (
         SELECT count(*) FROM tracestone.assessments AS present
@@ -36,12 +36,18 @@ WITH given AS MATERIALIZED (
         FROM jsonb_populate_recordset(NULL::tracestone.assessments, $1) AS row
     ) AS placed
 ), kept AS (
-    INSERT INTO tracestone.assessments
+    INSERT INTO tracestone.assessments AS present
     SELECT (given.row).*
     FROM given
     WHERE given.fits AND NOT EXISTS (
-        SELECT FROM tracestone.assessment_history AS known WHERE known.assessment_id = (given.row).assessment_id)
-    ON CONFLICT DO NOTHING
+        SELECT FROM tracestone.assessment_history AS known
+        WHERE known.assessment_id = (given.row).assessment_id AND known.operation = 'DELETE')
+    ON CONFLICT (assessment_id) DO UPDATE SET
+        name = excluded.name, value = excluded.value, error_code = excluded.error_code,
+        error_message = excluded.error_message, rationale = excluded.rationale, metadata = excluded.metadata,
+        updated_at_ms = excluded.updated_at_ms
+    WHERE (excluded.metadata ->> 'tracestone.assessment.revision')::integer
+        > (present.metadata ->> 'tracestone.assessment.revision')::integer
     RETURNING assessment_id
 )
 SELECT (SELECT count(*) FROM kept) AS new, (SELECT count(*) FROM given WHERE NOT fits) AS left_out

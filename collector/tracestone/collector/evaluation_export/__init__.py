@@ -1,0 +1,1 @@
+"""Assessments emitted as OpenTelemetry events."""
