@@ -15,7 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from support.engines import fresh_stores
 from support.telemetry import export_request, otlp_span, store
 from tracestone.schema.engines.columnar import Columnar
-from tracestone.schema.mapping import fields, generate, tables
+from tracestone.schema.mapping import fields, tables
+from tracestone.schema.mapping.stored import PREVIEW_CHARACTERS, TEXT_FROM_BYTES
 from tracestone.schema.stores.spans import SpanStore
 
 START = 1_790_000_000_000_000_000
@@ -399,7 +400,7 @@ async def test_a_preview_is_the_last_message_and_short(stored: Stored) -> None:
         {"role": "user", "parts": [{"type": "text", "content": long}]},
     ]
     row = await stored({"gen_ai.input.messages": json.dumps(messages), "output.value": long})
-    assert row["input_preview"] == row["output_preview"] == long[: generate.PREVIEW_CHARACTERS]
+    assert row["input_preview"] == row["output_preview"] == long[:PREVIEW_CHARACTERS]
     assert json.loads(row["input_messages"]) == messages
     assert row["output"] == long
 
@@ -424,17 +425,17 @@ async def test_a_preview_of_a_completion(stored: Stored) -> None:
     assert (await stored({"output.value": text}))["output_preview"] == "Yes."
 
 
-@pytest.mark.parametrize("length", [generate.TEXT_FROM_BYTES, generate.TEXT_FROM_BYTES + 1])
+@pytest.mark.parametrize("length", [TEXT_FROM_BYTES, TEXT_FROM_BYTES + 1])
 async def test_long_text_is_kept_apart_and_read_the_same(stored: Stored, length: int) -> None:
     text = "x" * length
     row = await stored({"input.value": text, "gen_ai.tool.name": "t"})
-    apart = length > generate.TEXT_FROM_BYTES
+    apart = length > TEXT_FROM_BYTES
     assert ("input.value" in row["attributes_text"], "input.value" in row["attributes_string"]) == (apart, not apart)
     assert row["input"] == row["attributes"]["input.value"] == text
 
 
 async def test_a_hot_column_from_a_long_text(stored: Stored) -> None:
-    session = "s" * (generate.TEXT_FROM_BYTES * 2)
+    session = "s" * (TEXT_FROM_BYTES * 2)
     assert (await stored({"session.id": session}))["session_id"] == session
 
 
@@ -580,6 +581,32 @@ async def test_of_a_key_twice_the_first_counts(stored: Stored, clickhouse: Colum
     assert found["text"] == "first"
 
 
-async def test_tags_of_mlflow(stored: Stored) -> None:
-    row = await stored({"mlflow.traceTag.team": "blue", "mlflow.traceTag.n": 5})
-    assert row["attributes"]["mlflow.traceTag.team"] == "blue"
+async def test_tags(stored_many: StoredMany, clickhouse: Columnar) -> None:
+    """Tags of MLflow have values of their own; a label of a list is a tag that is true."""
+    rows = await stored_many(
+        [
+            {"mlflow.traceTag.team": "blue", "mlflow.traceTag.n": 5},
+            {"tag.tags": ["beta", "eu"]},
+            {"langfuse.trace.tags": '["beta", "a, b"]'},
+            {"langsmith.span.tags": "beta, eu"},
+            {"logfire.tags": ["beta", "beta", ""]},
+            {"ai.telemetry.metadata.tags": [], "lmnr.association.properties.tags": ["eu"]},
+            {"tag.tags": ["team"], "mlflow.traceTag.team": "blue"},
+            {"tag.tags": 5, "langfuse.trace.tags": "[not JSON", "tags": ["nobody's"]},
+        ]
+    )
+    assert rows[0]["attributes"]["mlflow.traceTag.team"] == "blue"
+    found = await clickhouse.query(
+        "SELECT tags FROM span_rows WHERE trace_id = {id:String} ORDER BY span_id", {"id": rows[0]["trace_id"]}
+    )
+    yes = "true"
+    assert [row["tags"] for row in found] == [
+        {"team": "blue", "n": ""},
+        {"beta": yes, "eu": yes},
+        {"beta": yes, "a, b": yes},
+        {"beta": yes, "eu": yes},
+        {"beta": yes},
+        {"eu": yes},
+        {"team": "blue"},
+        {},
+    ]

@@ -27,6 +27,8 @@ from tracestone.schema.errors import StartRefused
 from tracestone.schema.mapping import fields
 
 STORED_FORMS = ("text", "texts", "integer", "number", "seconds", "milliseconds", "evidence")
+# A list of labels: an array, its JSON, or a text with commas. Each is a tag of the span, with the value `true`.
+LABELS = "labels"
 # Only of a span that says that it is a call of a model: what is called `id` or `model` elsewhere may be anything.
 OF_A_CALL = "call_"
 FLAT_FORMS = ("openinference_messages", "openllmetry_messages", "openinference_tools", "openinference_documents")
@@ -156,11 +158,16 @@ def _rows(folder: Traversable | Path | None, name: str) -> list[dict[str, str]]:
             *STORED_FORMS,
             *(OF_A_CALL + form for form in STORED_FORMS),
             *READ_FORMS,
+            LABELS,
         ):
             raise StartRefused(f"The map of attributes {file}, line {number}: unknown form {row['form']!r}.")
         if name == "dialects" and row["column"] in ("input", "output") and row["form"] != "content":
             raise StartRefused(
                 f"The map of attributes {file}, line {number}: {row['column']} takes the form content only."
+            )
+        if name == "dialects" and (row["column"] == "tags") != (row["form"] == LABELS):
+            raise StartRefused(
+                f"The map of attributes {file}, line {number}: tags take the form {LABELS}, and nothing else."
             )
     return rows
 
@@ -170,6 +177,8 @@ def _check(tables: Tables) -> None:
     shipped = {row["column"] for row in _rows(files(__package__), "dialects")}
     keys = {source.key for source in tables.sources} | {"(name)"}
     for source in tables.sources:
+        if source.form == LABELS and not fields.read(source.key).own:
+            raise StartRefused(f"dialects.csv: {source.key!r} is not an attribute, which the form {LABELS} needs.")
         if fields.read(source.key).listed and source.form != "texts":
             raise StartRefused(f"dialects.csv: {source.key!r} is a list, which only the form texts can be.")
         if source.convention not in names:
