@@ -1,6 +1,7 @@
 """Calls through the real litellm to a local server."""
 
 import asyncio
+import importlib
 import json
 import subprocess
 import sys
@@ -195,3 +196,36 @@ async def test_closing_leaves_no_task_behind(provider_server: OpenAIServer) -> N
     await provider.close()
     await asyncio.sleep(0)
     assert {task.get_name() for task in asyncio.all_tasks() - before} == set()
+
+
+async def test_calls_go_through_the_proxy_that_the_environment_names(
+    provider_server: OpenAIServer, litellm_provider: LiteLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(CallFailed):
+            await litellm_provider.complete(call(provider_server, api_base="http://model.example/v1"))
+    assert asked[0] == b"POST http://model.example/v1/chat/completions HTTP/1.1\r\n"
+
+
+async def test_litellm_prepares_nothing_for_callbacks_that_nobody_set(
+    provider_server: OpenAIServer, litellm_provider: LiteLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await litellm_provider.complete(call(provider_server))
+    logging = importlib.import_module("litellm.litellm_core_utils.litellm_logging").Logging
+    prepared: list[str] = []
+    for name in ("async_success_handler", "failure_handler"):
+        monkeypatch.setattr(logging, name, lambda *_, name=name, **__: prepared.append(name))
+    provider_server.script = [Failure(500)]
+    with pytest.raises(CallFailed):
+        await litellm_provider.complete(call(provider_server))
+    await litellm_provider.complete(call(provider_server))
+    assert prepared == []

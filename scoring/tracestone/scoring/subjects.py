@@ -14,6 +14,7 @@ from tracestone.scoring import head
 from tracestone.scoring.load import BatchedTraces, TraceReader
 from tracestone.scoring.scorers.protocol import Subject
 from tracestone.scoring.scorers.subject import subject_of, subject_of_session, subject_of_span
+from tracestone.scoring.threads import computed
 
 # Of a session, the latest ones; a conversation that is longer is scored by its end.
 MAX_TURNS = 200
@@ -61,7 +62,7 @@ class Subjects:
             return None
         if job.target_type == "span":
             return await self._span(job, trace)
-        return await asyncio.to_thread(lambda: _loaded(subject_of(trace, job.expectations), [trace]))
+        return await computed(trace.spans, lambda: _loaded(subject_of(trace, job.expectations), [trace]))
 
     async def _span(self, job: Job, trace: Trace) -> Loaded | None:
         span = next((span for span in trace.spans if span.span_id == job.span_id), None)
@@ -70,7 +71,7 @@ class Subjects:
         if span is None:
             return None
         alone = Trace(trace.info, (span,), trace.cut)
-        return await asyncio.to_thread(lambda: _loaded(subject_of_span(alone, span, job.expectations), [trace]))
+        return await computed([span], lambda: _loaded(subject_of_span(alone, span, job.expectations), [trace]))
 
     async def _session(self, job: Job) -> Loaded | None:
         infos, count = await self._reader.of_session(job.experiment_id, job.session_id, MAX_TURNS)
@@ -78,8 +79,9 @@ class Subjects:
         traces = [trace for trace in found if trace is not None]
         if not traces:
             return None
-        return await asyncio.to_thread(
-            lambda: _loaded(subject_of_session(job.session_id, traces, count - len(infos), job.expectations), traces)
+        return await computed(
+            (span for trace in traces for span in trace.spans),
+            lambda: _loaded(subject_of_session(job.session_id, traces, count - len(infos), job.expectations), traces),
         )
 
 

@@ -12,6 +12,7 @@ from tracestone.scoring.judges.prompts import Brief, Message, Shown
 from tracestone.scoring.judges.verdict import Answer, Asked, Form, Unusable
 from tracestone.scoring.llm import Call, CallFailed, Provider, Reply
 from tracestone.scoring.scorers.protocol import AttemptFailed, Named, Outcome, Subject
+from tracestone.scoring.threads import computed
 
 
 class JudgeScorer:
@@ -41,9 +42,7 @@ class JudgeScorer:
 
     async def score(self, subject: Subject) -> Outcome:
         """The verdict with the usage of every call made. Raises AttemptFailed."""
-        looking = await asyncio.to_thread(self._looking, subject)
-        by_tools = looking.outline if looking else ""
-        asked = await asyncio.to_thread(lambda: prompts.messages(self._brief, subject, by_tools=by_tools))
+        looking, asked = await computed(subject.spans, lambda: self._begun(subject))
         usage, steps = Usage(), 0
         while looking is not None and steps < self._max_steps and not self._too_dear(usage):
             reply = await self._call(asked, usage, looking, last=False)
@@ -84,6 +83,10 @@ class JudgeScorer:
                 return form.read(again.text), again, usage
             except Unusable as error:
                 raise AttemptFailed("INVALID_VERDICT", str(error), retryable=True, usage=usage) from error
+
+    def _begun(self, subject: Subject) -> tuple[Looking | None, list[Message]]:
+        looking = self._looking(subject)
+        return looking, prompts.messages(self._brief, subject, by_tools=looking.outline if looking else "")
 
     def _looking(self, subject: Subject) -> Looking | None:
         """How the judge looks at a trace that is too long to be told whole; None when it is not."""

@@ -6,6 +6,7 @@ it an excuse.
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -44,6 +45,11 @@ class Asked:
     name: str
     ask: str
     verdict: VerdictSpec
+
+    @cached_property
+    def checked(self) -> type[Answer]:
+        """An answer whose value is one of these. Making it takes pydantic longer than all the rest of a verdict."""
+        return create_model("Verdict", __base__=Answer, value=(value_type(self.verdict), ...))
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,8 @@ def _value_schema(spec: VerdictSpec) -> dict[str, Any]:
 
 
 def _answer(asked: Asked, document: Any) -> Answer:
-    form = create_model("Verdict", __base__=Answer, value=(value_type(asked.verdict), ...))
     try:
-        checked = form.model_validate(document)
+        checked = asked.checked.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(part) for part in (asked.name, *first["loc"]) if part != "") or "the answer"
