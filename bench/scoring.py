@@ -3,7 +3,9 @@
     python bench/scoring.py judge                     judged traces/s of one worker, beside litellm alone, same calls
     python bench/scoring.py judge --latency-ms 5000 --in-flight 1000 --traces 2000
                                                       a thousand calls at once
-    python bench/scoring.py judge --errors 0.05       one answer in twenty is a server error
+    python bench/scoring.py judge --failing 0.05 --refused 0.01 --silent 0.005 --garbled 0.05 --broken 0.01
+                                                      a provider of which so much goes wrong, and what came of it
+    python bench/scoring.py judge --limit 100         one that refuses more calls than that in a second
     python bench/scoring.py lag --rate 50             from the last span of a trace to its verdict, at 1 s latency
     python bench/scoring.py unsampled                 what a finished trace costs that no scorer chose
 
@@ -39,13 +41,15 @@ from payloads import attribute, text
 
 INSTRUCTIONS = "Is {{ outputs }} a polite and complete answer to {{ inputs }}? Consider tone and facts."
 MODEL = "openai/gpt-4o-mini"
+WRONG = ("failing", "refused", "silent", "garbled", "broken", "limit")
 
 
 @contextlib.contextmanager
-def provider(latency_ms: float, errors: float) -> Iterator[str]:
-    """Its address, without /v1."""
+def provider(latency_ms: float, **wrong: float) -> Iterator[str]:
+    """Its address, without /v1; `wrong` is what goes wrong, as bench/provider.py has it."""
     port = free_ports().main
-    command = [sys.executable, str(Path(__file__).with_name("provider.py")), str(port), str(latency_ms), str(errors)]
+    command = [sys.executable, str(Path(__file__).with_name("provider.py")), str(port), str(latency_ms)]
+    command += [f"{name}={value}" for name, value in wrong.items()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -88,7 +92,7 @@ def send(ports: Ports, body: bytes) -> None:
 
 
 @contextlib.contextmanager
-def tracestone(url: str, **settings: Any) -> Iterator[tuple[Ports, int]]:
+def tracestone(url: str, *, timeout: float = 60, **settings: Any) -> Iterator[tuple[Ports, int]]:
     """One that judges every trace, under a budget that is not reached; its ports and process."""
     judge = {
         "name": "polite",
@@ -98,6 +102,7 @@ def tracestone(url: str, **settings: Any) -> Iterator[tuple[Ports, int]]:
             "model": MODEL,
             "api_base": f"{url}/v1",
             "params": {"max_tokens": 200},
+            "timeout": timeout,
         },
         "online": {"sample_rate": 1.0},
     }
@@ -118,38 +123,43 @@ def tracestone(url: str, **settings: Any) -> Iterator[tuple[Ports, int]]:
 
 
 def judged(ports: Ports) -> int:
-    """How many verdicts without error SQL knows."""
-    return int(Sql(ports.sql).ask("SELECT count() FROM assessments WHERE error = ''")[0][0])
+    """How many verdicts SQL knows, errors in their place included."""
+    return int(Sql(ports.sql).ask("SELECT count() FROM assessments")[0][0])
 
 
 def wait_judged(ports: Ports, count: int, within: float) -> None:
-    """Returns when so many traces are judged."""
+    """Returns when so many traces are judged, or given up."""
     until = time.monotonic() + within
     while (found := judged(ports)) < count:
         if time.monotonic() > until:
             raise RuntimeError(f"{found} of {count} judged in time")
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def run_judge(args: argparse.Namespace) -> None:
     """One worker's rate, and litellm's for the same calls."""
-    with provider(args.latency_ms, args.errors) as url:
+    wrong = {name: getattr(args, name) for name in WRONG if getattr(args, name)}
+    with provider(args.latency_ms, **wrong) as url:
         settings = {
             "settle_ms": 0,
             "watch_interval_ms": 200,
             "worker_concurrency": args.in_flight,
             "calls_in_flight": args.in_flight,
         }
-        with tracestone(url, **settings) as (ports, pid):
+        with tracestone(url, timeout=args.timeout, **settings) as (ports, pid):
             send(ports, traces(10**6, 20))
-            wait_judged(ports, 20, 60)  # litellm is imported by now
+            wait_judged(ports, 20, 120)  # litellm is imported by now
             stats(url)
             before = cpu_total(pid)
             for first in range(0, args.traces, 500):
                 send(ports, traces(first, min(500, args.traces - first)))
-            wait_judged(ports, 20 + args.traces, 170)
+            wait_judged(ports, 20 + args.traces, 900 if wrong else 170)
             cpu = cpu_total(pid) - before
-            ours = stats(url)
+            ours = stats(url) | {"cpu": cpu}
+            if wrong:
+                told_of(ports, ours)
+        if wrong:
+            return
         alone = subprocess.run(
             [sys.executable, __file__, "litellm", "--url", url, "--traces", str(args.traces)]
             + ["--in-flight", str(args.in_flight)],
@@ -158,12 +168,27 @@ def run_judge(args: argparse.Namespace) -> None:
             check=True,
         )
         theirs = stats(url) | json.loads(alone.stdout.splitlines()[-1])
-    ours["cpu"] = cpu
     rates = [told["count"] / told["seconds"] for told in (ours, theirs)]
     for name, told, rate in (("tracestone", ours, rates[0]), ("litellm", theirs, rates[1])):
         each = told["cpu"] / args.traces * 1e3
         print(f"{name:12} {rate:8.1f} calls/s   at most {told['most']:5} at once   {each:6.2f} CPU ms/trace")
     print(f"ratio        {rates[0] / rates[1]:8.2f}")
+
+
+def told_of(ports: Ports, seen: dict[str, Any]) -> None:
+    """What came of a provider of which some goes wrong; `seen` is what it saw."""
+    kinds = ", ".join(f"{seen[kind]} {kind}" for kind in ("good", *WRONG) if seen.get(kind))
+    print(f"{seen['count']} calls in {seen['seconds']:.0f} s, at most {seen['most']} at once: {kinds}")
+    for code, count in Sql(ports.sql).ask("SELECT error_code, count() FROM assessments GROUP BY 1 ORDER BY 2 DESC"):
+        print(f"  {count:>6} {code or 'verdicts'}")
+    tried, calls, tokens, twice = Sql(ports.sql).ask(
+        "SELECT countIf(metadata['failed_attempts'] != ''), sum(toUInt64OrZero(metadata['calls'])),"
+        " sum(input_tokens), count() - uniqExact(trace_id) FROM assessments"
+    )[0]
+    print(f"  {tried} tried more than once, {calls} calls accounted for, {twice} traces judged twice")
+    # Whatever had a usage was paid for: verdicts, and texts that are none.
+    paid = (seen["good"] + seen["garbled"] + 20) * 400
+    print(f"  {tokens} input tokens accounted for, {paid} answered")
 
 
 def run_litellm(args: argparse.Namespace) -> None:
@@ -210,7 +235,7 @@ def run_litellm(args: argparse.Namespace) -> None:
 
 def run_lag(args: argparse.Namespace) -> None:
     """From the arrival of a trace's last span to its verdict."""
-    with provider(1000, args.errors) as url, tracestone(url, worker_concurrency=500, calls_in_flight=500) as (ports, _):
+    with provider(1000) as url, tracestone(url, worker_concurrency=500, calls_in_flight=500) as (ports, _):
         send(ports, traces(10**6, 20))
         wait_judged(ports, 20, 60)
         begun, count = time.monotonic(), 0
@@ -295,7 +320,9 @@ def main() -> None:
     parser.add_argument("--traces", type=int, default=3000)
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--latency-ms", type=float, default=200)
-    parser.add_argument("--errors", type=float, default=0.0, help="share of calls that fail")
+    for name in WRONG:
+        parser.add_argument(f"--{name}", type=float, default=0.0, help="see bench/provider.py")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds after which a call without answer ends")
     parser.add_argument("--rate", type=float, default=50, help="traces per second (lag, unsampled)")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--url", help=argparse.SUPPRESS)

@@ -213,7 +213,9 @@ async def test_many_processes_never_reserve_more_than_the_cap(store: BudgetStore
 
     async def watch() -> None:
         while not stopping.is_set():
-            over.extend(state for state in await store.states() if state.spent + state.reserved > state.budget.cap)
+            over.extend(
+                state for state in await store.states() if state.spent + state.reserved > state.budget.cap + 1e-9
+            )
 
     async def process(number: int) -> int:
         ledger, done = Ledger(store), 0

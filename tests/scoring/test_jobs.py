@@ -42,7 +42,7 @@ async def claim(jobs: JobStore, limit: int = 10, seconds: float = 60) -> list[Jo
 
 async def finish(jobs: JobStore, pool: Pool, job: Job) -> bool:
     async with pool.acquire() as connection, connection.transaction():
-        return await jobs.finish(job, job.seen_ns, connection)
+        return bool(await jobs.finish([(job, job.seen_ns)], connection))
 
 
 async def test_a_job_is_claimed_once(jobs: JobStore, config_id: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from support.openai_server import Answer, Failure, OpenAIServer, Slow
+from support.openai_server import Answer, Failure, Held, OpenAIServer, Slow
 from support.stored_traces import Row, numbered, store
 from tracestone.schema.assessments import Assessment, AssessmentError
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
-from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.engines.postgres import Connection, Pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.assessments import AssessmentStore
@@ -257,18 +258,18 @@ async def test_a_worker_that_dies_before_the_end_loses_and_doubles_nothing(bench
     """The verdict is written and the process is gone before the transaction commits."""
     await bench.enqueue("regex_match", REGEX, [Row(numbered(1))])
     dying = await bench.claim(seconds=0)
-    runner, record = bench.runner, bench.assessments.record
+    runner, record = bench.runner, bench.assessments.record_all
     recorded: list[str] = []
 
-    async def record_and_die(assessment: Assessment, connection: Any = None) -> Assessment:
-        stored = await record(assessment, connection)
-        recorded.append(stored.assessment_id)
+    async def record_and_die(assessments: Sequence[Assessment], connection: Connection) -> None:
+        await record(assessments, connection)
+        recorded.extend(each.name for each in assessments)
         raise ConnectionResetError("killed here")
 
-    bench.assessments.record = record_and_die  # type: ignore[method-assign]
+    bench.assessments.record_all = record_and_die  # type: ignore[method-assign]
     with pytest.raises(StorageDown):
         await runner.run(dying)
-    bench.assessments.record = record  # type: ignore[method-assign]
+    bench.assessments.record_all = record  # type: ignore[method-assign]
     assert len(recorded) == 1
     assert await bench.assessments.by_trace(0, numbered(1)) == []
     await bench.work()
@@ -427,15 +428,15 @@ async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Col
 
 def postgres_away_at_the_end(bench: Bench) -> Callable[[], None]:
     """From now on no verdict can be written, until the returned function is called."""
-    record = bench.assessments.record
+    record = bench.assessments.record_all
 
-    async def away(assessment: Assessment, connection: Any = None) -> Assessment:
+    async def away(assessments: Sequence[Assessment], connection: Connection) -> None:
         raise ConnectionResetError("Postgres went away here")
 
-    bench.assessments.record = away  # type: ignore[method-assign]
+    bench.assessments.record_all = away  # type: ignore[method-assign]
 
     def back() -> None:
-        bench.assessments.record = record  # type: ignore[method-assign]
+        bench.assessments.record_all = record  # type: ignore[method-assign]
 
     return back
 
@@ -463,10 +464,10 @@ async def test_an_unexpected_failure_keeps_what_was_paid_and_counts(
     await bench.enqueue("judge", judge(provider_server), [Row(numbered(1))])
     provider_server.answer = lambda body: good()
 
-    async def fails(assessment: Assessment, connection: Any = None) -> Assessment:
+    async def fails(assessments: Sequence[Assessment], connection: Connection) -> None:
         raise RuntimeError("a defect of ours")
 
-    bench.assessments.record = fails  # type: ignore[method-assign]
+    bench.assessments.record_all = fails  # type: ignore[method-assign]
     stopping = asyncio.Event()
     task = asyncio.create_task(bench.worker(lease_seconds=3600).run(stopping))
     async with asyncio.timeout(30):
@@ -477,6 +478,54 @@ async def test_an_unexpected_failure_keeps_what_was_paid_and_counts(
     await bench.pool.execute("UPDATE scoring_jobs SET available_at = now()")
     job = await bench.claim()
     assert (job.deliveries, job.failures, job.spent.calls) == (2, 0, 1)
+
+
+async def test_a_verdict_that_cannot_be_written_fails_alone(bench: Bench) -> None:
+    await bench.enqueue("regex_match", REGEX, [Row(numbered(number)) for number in range(1, 6)])
+    write = bench.assessments.record_all
+    sizes: list[int] = []
+
+    async def fails(assessments: Sequence[Assessment], connection: Connection) -> None:
+        await write(assessments, connection)
+        sizes.append(len(assessments))
+        if numbered(3) in [each.trace_id for each in assessments]:
+            raise RuntimeError("a defect of ours")
+
+    bench.assessments.record_all = fails  # type: ignore[method-assign]
+    jobs = await bench.jobs.claim(5, uuid4(), 60)
+    scored = await asyncio.gather(*map(bench.runner.score, jobs))
+    outcomes = await asyncio.gather(*map(bench.runner.settle, scored), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes if outcome is not None] == ["a defect of ours"]
+    assert sizes == [5, 1, 1, 1, 1, 1]
+    found = await bench.assessments.by_traces([(0, numbered(number)) for number in range(1, 6)])
+    assert sorted(trace_id for _, trace_id in found) == [numbered(number) for number in (1, 2, 4, 5)]
+    assert await bench.pool.fetchval("SELECT trace_id FROM scoring_jobs") == numbered(3)
+
+
+async def test_a_quarter_as_many_jobs_are_claimed_ahead_while_none_has_ended(
+    bench: Bench, provider_server: OpenAIServer
+) -> None:
+    go = threading.Event()
+    provider_server.answer = lambda body: Held(go, good())
+    await bench.enqueue("judge", judge(provider_server), [Row(numbered(number)) for number in range(1, 31)])
+    stopping = asyncio.Event()
+    worker = bench.worker(concurrency=8, drain_seconds=30.0)
+    task = asyncio.create_task(worker.run(stopping))
+    async with asyncio.timeout(60):
+        while len(provider_server.received) < 8:
+            await asyncio.sleep(0.01)
+    leased = "SELECT count(*) FROM scoring_jobs WHERE lease IS NOT NULL"
+    assert (worker.running, await bench.pool.fetchval(leased)) == (8, 10)
+    stopping.set()
+    async with asyncio.timeout(30):
+        while await bench.pool.fetchval(leased) > 8:
+            await asyncio.sleep(0.01)
+    go.set()
+    await task
+    # Those that had their turn were finished, the others went back as if they had not been claimed.
+    assert len(provider_server.received) == 8
+    left = await bench.pool.fetch("SELECT deliveries, lease FROM scoring_jobs")
+    assert [(row["deliveries"], row["lease"]) for row in left] == [(0, None)] * 22
 
 
 async def test_a_trace_that_has_a_verdict_is_not_judged_again(bench: Bench, provider_server: OpenAIServer) -> None:

@@ -79,7 +79,7 @@ class Scoring:
         traces = JudgeTraceStore(pool)
         self._traces = JudgeTraces(traces, self._experiments, receive) if receive and settings.judge_traces else None
         provider = self._cached if settings.judge_cache_days else limited
-        runner = Runner(
+        self._runner = Runner(
             pool,
             jobs,
             self._scorers,
@@ -94,7 +94,7 @@ class Scoring:
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._backfiller = Backfiller(BackfillStore(pool), jobs, sampler, woken)
         self._worker = Worker(
-            runner,
+            self._runner,
             jobs,
             woken,
             KeptVerdicts(settings.data_dir / "verdicts"),
@@ -128,7 +128,9 @@ class Scoring:
         self._stopping.set()
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(self._ledger.close(_SETTLE_SECONDS), self._cached.close())
+        await asyncio.gather(
+            self._runner.close(_SETTLE_SECONDS), self._ledger.close(_SETTLE_SECONDS), self._cached.close()
+        )
         await self._provider.close()
         if self._sandbox is not None:
             await self._sandbox.close()

@@ -18,6 +18,8 @@ from tracestone.scoring.calls.batches import Batches
 logger = logging.getLogger(__name__)
 
 SECONDS = 4.0
+# How long the trace of an attempt waits for others, to be kept with them.
+_TOGETHER_SECONDS = 0.05
 
 
 class Receiver(Protocol):
@@ -43,7 +45,9 @@ class JudgeTraces:
         self._experiments = experiments
         self._receive = receive
         self._seconds = seconds
-        self._keeping: Batches[tuple[str, bytes], None] = Batches("keep judges' traces", self._keep)
+        self._keeping: Batches[tuple[str, bytes], None] = Batches(
+            "keep judges' traces", self._keep, seconds=_TOGETHER_SECONDS
+        )
         self._told = False
 
     async def keep(self, trace_id: str, request: bytes) -> None:

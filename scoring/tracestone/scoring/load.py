@@ -14,7 +14,7 @@ from tracestone.schema.traces import Trace
 
 # Traces can be large, so how many are read at once follows how large they are: characters of text in one query.
 FIRST_AT_ONCE = 16
-MOST_AT_ONCE = 256
+MOST_AT_ONCE = 512
 _FEW_CHARACTERS = 2_000_000
 _MANY_CHARACTERS = 8_000_000
 
@@ -38,7 +38,8 @@ class BatchedTraces:
 
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
-        self._at_once = FIRST_AT_ONCE
+        # How many are read in one query now.
+        self.at_once = FIRST_AT_ONCE
         self._waiting: dict[Key, list[asyncio.Future[Trace | None]]] = {}
         self._reading = asyncio.Lock()
 
@@ -59,13 +60,13 @@ class BatchedTraces:
 
     async def _read(self, experiment_id: int) -> None:
         """Answers waiting requests of an experiment, the longest waiting first, as many as are read at once."""
-        keys = [key for key in self._waiting if key[0] == experiment_id][: self._at_once]
+        keys = [key for key in self._waiting if key[0] == experiment_id][: self.at_once]
         try:
             found = await self._reader.traces(experiment_id, [trace_id for _, trace_id in keys])
         except StorageDown as error:
             self._answer(keys, error)
         except (StatementFailed, Rejected) as error:
-            self._at_once = max(1, self._at_once // 2)
+            self.at_once = max(1, self.at_once // 2)
             if len(keys) == 1:
                 self._answer(keys, error)
             else:
@@ -76,9 +77,9 @@ class BatchedTraces:
 
     def _fit(self, read: int, characters: int) -> None:
         if characters > _MANY_CHARACTERS:
-            self._at_once = max(1, read // 2)
-        elif characters < _FEW_CHARACTERS and read == self._at_once:
-            self._at_once = min(MOST_AT_ONCE, 2 * self._at_once)
+            self.at_once = max(1, read // 2)
+        elif characters < _FEW_CHARACTERS and read == self.at_once:
+            self.at_once = min(MOST_AT_ONCE, 2 * self.at_once)
 
     async def _read_singly(self, keys: Sequence[Key]) -> None:
         """A trace that cannot be read (its size, mostly) must not fail those it was asked for with."""

@@ -1,9 +1,9 @@
 """One job: load the target, score it, and write the verdict together with the end of the job.
 
-The verdict and the removal of the job are one transaction, and only the holder of the job's lease can
-remove it. So a worker that dies, or is overtaken, leaves either both or neither, and nobody sees two
-verdicts. A failed attempt goes back into the queue with what it cost; the last one becomes an assessment
-with an error.
+The verdict and the removal of the job are one transaction, shared by verdicts that come at the same time, and only
+the holder of the job's lease can remove it. So a worker that dies, or is overtaken, leaves either both or neither, and
+nobody sees two verdicts. A failed attempt goes back into the queue with what it cost; the last one becomes an
+assessment with an error.
 
 Scoring and writing are two steps, so that the writing can be repeated alone: what a judge was paid for is
 not bought again because Postgres was away at the end.
@@ -12,6 +12,8 @@ not bought again because Postgres was away at the end.
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -21,13 +23,14 @@ from tracestone.schema import clock
 from tracestone.schema.assessments import TRACE_ID, Assessment, AssessmentError
 from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.engines.postgres import Pool, storage_errors
-from tracestone.schema.errors import MissingExtra, TooLarge
+from tracestone.schema.errors import MissingExtra, TooLarge, Unavailable
 from tracestone.schema.scorers.definition import Scorer
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.jobs import Job, JobStore, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.calls.account import Deferred, charged
+from tracestone.scoring.calls.batches import Batches
 from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.judge_delivery import JudgeTraces
 from tracestone.scoring.judge_traces import Attempt, request
@@ -48,6 +51,10 @@ _LOAD_FAILURES = frozenset(
     f"{target}_NOT_{what}" for target in ("SPAN", "TRACE", "SESSION") for what in ("FOUND", "READABLE")
 )
 _MAX_READY = 256
+_AT_ONCE = nullcontext()
+# Verdicts that are written in one transaction, and how long one waits for others.
+_MOST_TOGETHER = 200
+_TOGETHER_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Scored:
 
 
 class Runner:
-    """Runs jobs; holds no state between them but scorers made ready."""
+    """Runs jobs; holds no state between them but scorers made ready and verdicts about to be written."""
 
     def __init__(
         self,
@@ -101,36 +108,53 @@ class Runner:
         self._traces = traces
         self._dead = DeadJobStore(pool)
         self._ready: dict[tuple[str, int], TargetScorer] = {}
+        self._finishing: Batches[Scored, bool | Exception] = Batches(
+            "finish scoring jobs", self._finish, most=_MOST_TOGETHER, seconds=_TOGETHER_SECONDS
+        )
+
+    @property
+    def read_at_once(self) -> int:
+        """How many targets are read together now: the larger they are, the fewer."""
+        return self._subjects.read_at_once
 
     async def run(self, job: Job) -> None:
         """Scores a claimed job and records the outcome, or puts it back for later. Raises StorageDown."""
         await self.settle(await self.score(job))
 
-    async def score(self, job: Job) -> Scored:
-        """One attempt; nothing is written. Raises StorageDown, and then nothing was spent."""
+    async def score(self, job: Job, turn: AbstractAsyncContextManager[None] = _AT_ONCE) -> Scored:
+        """One attempt; nothing is written. Raises StorageDown, and then nothing was spent.
+
+        The scorer works within `turn`. The target is read before, unless it is a session, which may be long.
+        """
         if job.judged:
             return Scored(job, seen_ns=job.seen_ns)
         definition = await self._scorers.get(job.scorer_name, job.scorer_version)
         began_ns = clock.now_ns()
         with charged(job.scorer_name, job.experiment_id) as account:
             attempt = Attempt(job, definition, account, began_ns)
-            scored = await self._score(attempt)
+            scored = await self._score(attempt, turn)
         if self._traces is None or not account.made:
             return scored
         # What was asked and said may be long.
         return await asyncio.to_thread(_traced, scored, attempt) if attempt.tells_content else _traced(scored, attempt)
 
-    async def _score(self, attempt: Attempt) -> Scored:
+    async def _score(self, attempt: Attempt, turn: AbstractAsyncContextManager[None]) -> Scored:
         job, account = attempt.job, attempt.account
         scorer = self._scorer(attempt.definition)
         loaded: Loaded | None = None
         try:
-            loaded = await self._load(job)
-            attempt.subject = loaded.subject
-            # A target that something new came for, but nothing that the scorer reads, keeps its verdict.
-            if loaded.digest == job.scored_digest:
-                return Scored(job, seen_ns=loaded.seen_ns)
-            outcome = attempt.outcome = await self._attempt(job, scorer, loaded.subject)
+            async with AsyncExitStack() as stack:
+                if job.target_type == "session":
+                    await stack.enter_async_context(turn)
+                loaded = await self._load(job)
+                attempt.subject = loaded.subject
+                # A target that something new came for, but nothing that the scorer reads, keeps its verdict.
+                if loaded.digest == job.scored_digest:
+                    return Scored(job, seen_ns=loaded.seen_ns)
+                if job.target_type != "session":
+                    await stack.enter_async_context(turn)
+                attempt.began_ns = clock.now_ns()
+                outcome = attempt.outcome = await self._attempt(job, scorer, loaded.subject)
             account.ended_well()
             if account.cached:
                 outcome = replace(outcome, metadata=outcome.metadata | {"cached_calls": str(account.cached)})
@@ -163,8 +187,13 @@ class Runner:
             held = await self._jobs.retry(scored.job, scored.job.spent, scored.again)
         elif scored.wait is not None:
             held = await self._jobs.defer(scored.job, scored.job.spent, scored.wait)
+        elif scored.outcome is not None and scored.outcome.error is not None:
+            held = await self._give_up(scored, scored.outcome)
         else:
-            held = await self._finish(scored)
+            answer = await self._finishing.ask(scored)
+            if isinstance(answer, Exception):
+                raise answer
+            held = answer
         if not held:
             logger.warning(
                 "a job was taken over by another worker",
@@ -175,6 +204,12 @@ class Runner:
                     "cost_usd": scored.job.spent.cost_usd,
                 },
             )
+
+    async def close(self, seconds: float = 2.0) -> None:
+        """Lets verdicts that are being written arrive, within `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.drained()
 
     async def _attempt(self, job: Job, scorer: TargetScorer, subject: Subject) -> Outcome:
         if job.deliveries - job.failures > _MOST_LOST_DELIVERIES:
@@ -198,19 +233,43 @@ class Runner:
             raise AttemptFailed(f"{kind}_NOT_FOUND", f"the {job.target_type} is not stored any more", retryable=True)
         return loaded
 
-    async def _finish(self, scored: Scored) -> bool:
+    async def _give_up(self, scored: Scored, outcome: Outcome) -> bool:
+        """The error in place of a verdict, and the job among the dead; whether this worker held it."""
         job = scored.job
-        assessments = [] if scored.outcome is None else _assessments(scored, scored.outcome)
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                dead = None
-                if scored.outcome is not None and scored.outcome.error is not None:
-                    dead = await self._dead.bury(job, scored.seen_ns, connection)
-                held = dead is not None or await self._jobs.finish(job, scored.seen_ns, connection)
-                for assessment in assessments if held else []:
+                dead = await self._dead.bury(job, scored.seen_ns, connection)
+                held = dead is not None or bool(await self._jobs.finish([(job, scored.seen_ns)], connection))
+                for assessment in _assessments(scored, outcome) if held else []:
                     recorded = await self._assessments.record(assessment, connection)
                     if dead is not None:
                         await self._dead.explain(dead, recorded.assessment_id, connection)
+        return held
+
+    async def _finish(self, batch: Sequence[Scored]) -> Sequence[bool | Exception]:
+        """Of each, whether this worker held its job. One that Postgres refuses does not hold up the others."""
+        try:
+            return await self._finish_together(batch)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - given to the one whose it is
+            if len(batch) == 1:
+                return [error]
+            return [answer for scored in batch for answer in await self._finish([scored])]
+
+    async def _finish_together(self, batch: Sequence[Scored]) -> list[bool]:
+        """The verdicts and the ends of their jobs in one transaction."""
+        with storage_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                ended = await self._jobs.finish([(scored.job, scored.seen_ns) for scored in batch], connection)
+                held = [(scored.job.job_id, scored.job.lease) in ended for scored in batch]
+                verdicts = [
+                    assessment
+                    for scored, mine in zip(batch, held, strict=True)
+                    if mine and scored.outcome is not None
+                    for assessment in _assessments(scored, scored.outcome)
+                ]
+                await self._assessments.record_all(verdicts, connection)
         return held
 
     def _scorer(self, definition: Scorer) -> TargetScorer:

@@ -53,6 +53,11 @@ class Subjects:
         self._reader = reader
         self._traces = BatchedTraces(reader)
 
+    @property
+    def read_at_once(self) -> int:
+        """How many traces are read together now: the larger they are, the fewer."""
+        return self._traces.at_once
+
     async def load(self, job: Job) -> Loaded | None:
         """The target of a job; None when it is not stored. Raises StorageDown, StatementFailed, TooLarge."""
         if job.target_type == "session":

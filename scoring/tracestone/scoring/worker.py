@@ -1,15 +1,23 @@
 """Claims jobs and runs them, so many at once; keeps their leases alive; drains when told to stop.
 
-What a job means is the runner's business. A job that cannot be read goes back at once. One that was scored and
+What a job means is the runner's business. Some jobs are claimed ahead, so that their targets are read together while
+others are scored: a quarter of those that run, or as many as were scored in the last second if that is more, and no
+more than are read at once, which follows how large they are. So little waits behind a slow scorer that another worker,
+or a more urgent job, could go before.
+
+A job that cannot be read goes back at once. One that was scored and
 cannot be written is kept, on disk too, and written when Postgres is back, by the next process if need be. One that
 fails in a way nobody expected goes back as a lost delivery, of which it has only so many.
 """
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
+from tracestone.schema import clock
 from tracestone.schema.errors import StorageDown, Unavailable
 from tracestone.schema.stores.jobs import Job, JobStore
 from tracestone.scoring.kept import KeptVerdicts
@@ -22,6 +30,7 @@ _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.01
 _AFTER_STORAGE_DOWN_SECONDS = 5.0
 _FIRST_WAIT_SECONDS = 0.1
+_MOST_AHEAD = 512
 
 
 class Worker:
@@ -45,14 +54,18 @@ class Worker:
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
+        # Every job that is claimed and not ended, and those of them that wait for their turn.
         self._running: dict[asyncio.Task[None], Job] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(concurrency)
+        self._ended_at: deque[float] = deque(maxlen=_MOST_AHEAD)
         self._ended = asyncio.Event()
         self.error = ""
 
     @property
     def running(self) -> int:
-        """Jobs that run now."""
-        return len(self._running)
+        """Jobs that run now; those that were claimed ahead do not yet."""
+        return len(self._running) - len(self._waiting)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until `stopping` is set, then drains: what does not end in time goes back into the queue."""
@@ -88,9 +101,10 @@ class Worker:
 
     async def _claim(self) -> bool:
         """Starts as many ready jobs as there is room for; True when there may be more than that."""
-        room = self._concurrency - len(self._running)
-        if room <= 0:
-            return True
+        ahead = self._ahead()
+        room = self._concurrency + ahead - len(self._running)
+        if room <= 0 or len(self._waiting) > ahead / 2:
+            return True  # the fewer claims, the more targets are read at once
         try:
             running = [job.job_id for job in self._running.values()]
             jobs = await self._jobs.claim(room, uuid4(), self._lease_seconds, running)
@@ -103,11 +117,32 @@ class Worker:
         for job in jobs:
             task = asyncio.create_task(self._one(job), name=f"scoring job {job.job_id}")
             self._running[task] = job
+            self._waiting.add(task)
             task.add_done_callback(self._end)
         return len(jobs) == room
 
+    def _ahead(self) -> int:
+        """How many jobs may wait for their turn."""
+        while self._ended_at and self._ended_at[0] < clock.monotonic() - 1:
+            self._ended_at.popleft()
+        return min(self._runner.read_at_once, max(len(self._ended_at), self._concurrency // 4))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A place among those that run, for the task that asks."""
+        async with self._turns:
+            task = asyncio.current_task()
+            if task is not None:
+                self._waiting.discard(task)
+            try:
+                yield
+            finally:
+                self._ended_at.append(clock.monotonic())
+                self._ended.set()
+
     def _end(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
+        self._waiting.discard(task)
         self._ended.set()
 
     async def _wait(self, stop: asyncio.Task[bool], *, full: bool) -> None:
@@ -125,7 +160,7 @@ class Worker:
 
     async def _one(self, job: Job) -> None:
         try:
-            scored = await self._runner.score(job)
+            scored = await self._runner.score(job, self._turn())
             job = scored.job
             self._note(job)
             await self._settle(scored)
@@ -178,13 +213,13 @@ class Worker:
                     logger.warning("leases cannot be extended", extra={"reason": str(error)})
 
     async def _drain(self) -> None:
-        if not self._running:
-            return
-        await asyncio.wait(set(self._running), timeout=self._drain_seconds)
+        ahead = {task: self._running[task] for task in self._waiting}
+        await _cancelled(ahead)
+        await self._give_back(list(ahead.values()), 0.0)
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=self._drain_seconds)
         left = dict(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await _cancelled(left)
         # A job that is given back may go to another worker, and a verdict that is kept needs its lease.
         await self._give_back([job for job in left.values() if not self._kept.has(job)], 0.0)
 
@@ -199,3 +234,11 @@ class Worker:
             logger.warning(
                 "jobs cannot be given back", extra={"jobs": len(jobs), "cost_usd": spent, "reason": str(error)}
             )
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Ends these tasks."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)

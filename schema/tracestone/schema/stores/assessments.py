@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tracestone.schema import clock, sqlfiles
@@ -14,6 +14,7 @@ from tracestone.schema.errors import Invalid, NotFound, StorageDown
 # each experiment, since whoever knows a trace id may use it in his own.
 MAX_PER_TRACE = 1000
 _RECORD_TRIES = 5
+_FIELDS = [field.name for field in fields(Assessment)]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class AssessmentStore:
                 return await self._record(connection, ready)
             async with self._pool.acquire() as own:
                 return await self._record(own, ready)
+
+    async def record_all(self, assessments: Sequence[Assessment], connection: Connection) -> None:
+        """The same for several verdicts, no two of one version and name on one target, in the caller's transaction."""
+        if assessments:
+            await connection.execute(self._sql["record"], [_columns(_stamped(each)) for each in assessments])
 
     async def observe(self, assessments: Sequence[Assessment]) -> Observed:
         """Stores what others said, under the ids given. Safe to repeat.
@@ -177,7 +183,7 @@ class AssessmentStore:
     async def _record(self, connection: Connection, ready: Assessment) -> Assessment:
         # A conflict means a committed row, gone again only if somebody deletes it at this very moment.
         for _ in range(_RECORD_TRIES):
-            row = await connection.fetchrow(self._sql["record"], _columns(ready))
+            row = await connection.fetchrow(self._sql["record"], [_columns(ready)])
             if row is None:
                 row = await connection.fetchrow(
                     self._sql["recorded"],
@@ -215,19 +221,18 @@ def _changed(current: Assessment, change: AssessmentChange) -> Assessment:
 def _stamped(assessment: Assessment) -> Assessment:
     now = clock.now_ms()
     return _storable(
-        replace(
-            assessment,
-            assessment_id=f"a-{secrets.token_hex(16)}",
-            created_at_ms=assessment.created_at_ms or now,
-            updated_at_ms=now,
-        )
+        assessment,
+        assessment_id=f"a-{secrets.token_hex(16)}",
+        created_at_ms=assessment.created_at_ms or now,
+        updated_at_ms=now,
     )
 
 
-def _storable(assessment: Assessment) -> Assessment:
+def _storable(assessment: Assessment, **changes: Any) -> Assessment:
     error = assessment.error
     return replace(
         assessment,
+        **changes,
         name=_text(assessment.name),
         source_id=_text(assessment.source_id),
         value=_json(assessment.value),
@@ -253,7 +258,7 @@ def _text(text: str) -> str:
 
 
 def _columns(assessment: Assessment) -> dict[str, Any]:
-    columns = asdict(assessment)
+    columns = {name: getattr(assessment, name) for name in _FIELDS}
     error = assessment.error or AssessmentError("")
     del columns["error"]
     return columns | {

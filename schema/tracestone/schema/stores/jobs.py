@@ -344,15 +344,17 @@ class JobStore:
         )
         return sum(row["new"] for row in rows)
 
-    async def finish(self, job: Job, seen_ns: int, connection: Connection) -> bool:
-        """Ends a job in the caller's transaction, of which the state `seen_ns` was scored; False when another holds it.
+    async def finish(self, jobs: Sequence[tuple[Job, int]], connection: Connection) -> set[tuple[int, UUID]]:
+        """Ends jobs in the caller's transaction, of whose targets these states (`seen_ns`) were scored.
 
-        A job that has learnt of a later state meanwhile begins anew.
+        Returns ids and leases of those that no other worker holds. A job that has learnt of a later state meanwhile
+        begins anew.
         """
-        held = (job.job_id, job.lease, seen_ns)
-        if await connection.fetchval(self._sql["finish"], *held) is not None:
-            return True
-        return await connection.fetchval(self._sql["again"], *held) is not None
+        held = (*_held([job for job, _ in jobs]), [seen_ns for _, seen_ns in jobs])
+        ended = {(row["job_id"], row["lease"]) for row in await connection.fetch(self._sql["finish"], *held)}
+        if len(ended) < len(jobs):
+            ended |= {(row["job_id"], row["lease"]) for row in await connection.fetch(self._sql["again"], *held)}
+        return ended
 
 
 def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:

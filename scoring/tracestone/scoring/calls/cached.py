@@ -20,6 +20,9 @@ from tracestone.scoring.calls.batches import Batches
 from tracestone.scoring.llm import Call, CallFailed, EmbeddingCall, Embeddings, Provider, Reply
 
 _CLOSE_SECONDS = 1.0
+# For so long a question waits for others before it is looked for, and an answer before it is kept.
+_GATHER_SECONDS = 0.01
+_KEEP_SECONDS = 0.1
 FREE = Usage(calls=0, cost_usd=0.0, input_tokens=0, output_tokens=0)
 
 
@@ -30,8 +33,11 @@ class Cached:
         self._provider = provider
         self._store = store
         self._shared: dict[bytes, asyncio.Future[Reply]] = {}
-        self._finding: Batches[bytes, JudgeReply | None] = Batches("find judges' replies", self._find)
-        self._keeping: Batches[JudgeReply, None] = Batches("keep judges' replies", self._keep)
+        self._fresh: dict[bytes, JudgeReply] = {}  # those that are about to be kept
+        self._finding: Batches[bytes, JudgeReply | None] = Batches(
+            "find judges' replies", self._find, seconds=_GATHER_SECONDS
+        )
+        self._keeping: Batches[JudgeReply, None] = Batches("keep judges' replies", self._keep, seconds=_KEEP_SECONDS)
 
     async def complete(self, call: Call) -> Reply:
         """One call, or its answer from before. Raises what the inner provider does, StorageDown."""
@@ -61,13 +67,13 @@ class Cached:
         shared: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._shared[key] = shared
         try:
-            known = await self._finding.ask(key)
+            known = self._fresh.get(key) or await self._finding.ask(key)
             if known is not None:
                 reply = _free(payer, Reply(known.text, FREE, known.model))
             else:
                 reply = await self._provider.complete(call)
                 kept = JudgeReply(key, reply.text, reply.model)
-                payer.when_it_ends_well.append(lambda: self._keeping.put(kept))
+                payer.when_it_ends_well.append(lambda: self._remember(kept))
             shared.set_result(reply)
             return reply
         except (CallFailed, Deferred) as error:
@@ -78,6 +84,10 @@ class Cached:
             del self._shared[key]
             if not shared.done():
                 shared.cancel()  # whoever waits asks for himself
+
+    def _remember(self, reply: JudgeReply) -> None:
+        self._fresh[reply.digest] = reply
+        self._keeping.put(reply).add_done_callback(lambda _: self._fresh.pop(reply.digest, None))
 
     async def _find(self, keys: Sequence[bytes]) -> list[JudgeReply | None]:
         found = await self._store.find(keys)

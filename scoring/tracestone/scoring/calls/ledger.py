@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
+# For so long a call waits for others before it is reserved, and what it cost before it is settled, which nobody awaits.
+_GATHER_SECONDS = 0.01
+_SETTLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,10 @@ class Ledger:
         self._store = store
         self._holder = uuid4()
         self._seconds = hold_seconds
-        self._reserving: Batches[Reserve, Refusal | None] = Batches("reserve budgets", self._reserve, self._let_go)
-        self._settling: Batches[Settle, None] = Batches("settle budgets", self._settle)
+        self._reserving: Batches[Reserve, Refusal | None] = Batches(
+            "reserve budgets", self._reserve, self._let_go, seconds=_GATHER_SECONDS
+        )
+        self._settling: Batches[Settle, None] = Batches("settle budgets", self._settle, seconds=_SETTLE_SECONDS)
         self._closing = False
 
     async def reserve(self, account: Account, usd: float | None, tokens: int) -> Held | Refusal:

@@ -5,10 +5,10 @@ SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
 RETURNING *
 
 -- name: record
--- The same for a verdict of a scorer. It takes the place of the version's verdict on an earlier state of the target, which
--- goes into the history; no row comes back when this state, or a later one, has its verdict already.
+-- The same for verdicts of scorers, in a JSON array. Each takes the place of the version's verdict on an earlier state of
+-- the target, which goes into the history; no row comes back where this state, or a later one, has its verdict already.
 INSERT INTO tracestone.assessments AS present
-SELECT (jsonb_populate_record(NULL::tracestone.assessments, $1)).*
+SELECT given.* FROM jsonb_populate_recordset(NULL::tracestone.assessments, $1) AS given
 ON CONFLICT (trace_id, span_id, md5(session_id), experiment_id, scorer_name, scorer_version, name)
     WHERE scorer_name <> ''
 DO UPDATE SET

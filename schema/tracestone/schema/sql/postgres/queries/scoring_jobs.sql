@@ -86,10 +86,14 @@ RETURNING job_id, scorer_name, scorer_version, experiment_id, target_type, trace
           ) END, '{}') AS expectations
 
 -- name: extend
--- Keeps jobs leased for $3 seconds from now while they run.
+-- Keeps jobs leased for $3 seconds from now while they run. Whoever locks several jobs does so in the order of their ids.
+WITH held AS (
+    SELECT job.job_id
+    FROM scoring_jobs AS job JOIN unnest($1::bigint[], $2::uuid[]) AS held (job_id, lease) USING (job_id, lease)
+    ORDER BY job.job_id FOR UPDATE OF job
+)
 UPDATE scoring_jobs AS job SET available_at = now() + make_interval(secs => $3)
-FROM unnest($1::bigint[], $2::uuid[]) AS held (job_id, lease)
-WHERE job.job_id = held.job_id AND job.lease = held.lease
+FROM held WHERE job.job_id = held.job_id
 
 -- name: retry
 -- Gives a job back for later, with what it has cost so far.
@@ -115,25 +119,46 @@ RETURNING job_id
 
 -- name: release
 -- Gives jobs back with what they have cost so far, ready in $3 seconds; the delivery counts only when $4 says so.
+WITH held AS (
+    SELECT job.job_id, given.calls, given.cost_usd, given.input_tokens, given.output_tokens
+    FROM scoring_jobs AS job
+    JOIN unnest($1::bigint[], $2::uuid[], $5::integer[], $6::float8[], $7::bigint[], $8::bigint[])
+        AS given (job_id, lease, calls, cost_usd, input_tokens, output_tokens)
+      ON given.job_id = job.job_id AND given.lease = job.lease
+    ORDER BY job.job_id FOR UPDATE OF job
+)
 UPDATE scoring_jobs AS job SET
     lease = NULL, available_at = now() + make_interval(secs => $3),
     deliveries = deliveries - CASE WHEN $4 THEN 0 ELSE 1 END,
     calls = held.calls, cost_usd = held.cost_usd, input_tokens = held.input_tokens, output_tokens = held.output_tokens
-FROM unnest($1::bigint[], $2::uuid[], $5::integer[], $6::float8[], $7::bigint[], $8::bigint[])
-    AS held (job_id, lease, calls, cost_usd, input_tokens, output_tokens)
-WHERE job.job_id = held.job_id AND job.lease = held.lease
+FROM held WHERE job.job_id = held.job_id
 
 -- name: finish
--- The job is done, unless a later state than $3 waits for it; nothing comes back when this worker does not hold it.
-DELETE FROM scoring_jobs WHERE job_id = $1 AND lease = $2 AND seen_ns <= $3 RETURNING job_id
+-- Jobs that are done, unless a later state than $3 waits for them; those do not come back that this worker does not hold.
+WITH held AS (
+    SELECT job.job_id, given.lease
+    FROM scoring_jobs AS job
+    JOIN unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS given (job_id, lease, seen_ns) USING (job_id, lease)
+    WHERE job.seen_ns <= given.seen_ns
+    ORDER BY job.job_id FOR UPDATE OF job
+)
+DELETE FROM scoring_jobs AS job USING held WHERE job.job_id = held.job_id RETURNING job.job_id, held.lease
 
 -- name: again
--- The target changed while it was scored: the job begins anew, its costs being with the verdict on the earlier state.
-UPDATE scoring_jobs SET
+-- Targets that changed while they were scored: their jobs begin anew, the costs being with the verdicts on the earlier
+-- states.
+WITH held AS (
+    SELECT job.job_id, given.lease
+    FROM scoring_jobs AS job
+    JOIN unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS given (job_id, lease, seen_ns) USING (job_id, lease)
+    WHERE job.seen_ns > given.seen_ns
+    ORDER BY job.job_id FOR UPDATE OF job
+)
+UPDATE scoring_jobs AS job SET
     lease = NULL, available_at = now() + interval '1 second', deliveries = 0, failures = 0,
     calls = 0, cost_usd = NULL, input_tokens = NULL, output_tokens = NULL
-WHERE job_id = $1 AND lease = $2 AND seen_ns > $3
-RETURNING job_id
+FROM held WHERE job.job_id = held.job_id
+RETURNING job.job_id, held.lease
 
 -- name: depth
 -- How many jobs wait or run, and how long the oldest has been ready, in seconds.
