@@ -72,4 +72,5 @@ def main() -> None:
     print(f"{'code, uploaded':20} {asyncio.run(uploaded(of)) * 1e6:8.1f}")
 
 
-main()
+if __name__ == "__main__":
+    main()
