@@ -2,90 +2,17 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from support.stored_traces import Row, numbered, store
-from tracestone.schema.assessments import Assessment
+from support.targets import Bench
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.scorers.online import Stratum
-from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.stores.jobs import JobStore
-from tracestone.schema.stores.outbox import Outbox
-from tracestone.schema.stores.scorers import ScorerStore
-from tracestone.schema.stores.spans import SpanStore
-from tracestone.scoring.kept import KeptVerdicts
-from tracestone.scoring.llm import LiteLLM
-from tracestone.scoring.run import Runner
 from tracestone.scoring.sample import Sampler
-from tracestone.scoring.subjects import Subjects
-from tracestone.scoring.watch import Watcher
-from tracestone.scoring.worker import Worker
-
-LENGTH: dict[str, Any] = {"unit": "words", "maximum": 5}
-
-
-class Bench:
-    """Watcher and worker over the stores, driven by hand. A trace settles at once."""
-
-    def __init__(self, pool: Pool, columnar: Columnar, folder: Path) -> None:
-        self.pool = pool
-        self.columnar = columnar
-        self.jobs = JobStore(pool)
-        self.scorers = ScorerStore(pool)
-        self.assessments = AssessmentStore(pool)
-        self.sampler = Sampler(columnar, settle_ms=0, max_trace_age_ms=1000, grace_ms=0)
-        self.runner = Runner(pool, self.jobs, self.scorers, Subjects(SpanStore(columnar)), self.assessments, LiteLLM())
-        self.worker = Worker(self.runner, self.jobs, asyncio.Event(), KeptVerdicts(folder), concurrency=4)
-
-    async def configure(
-        self, kind: str = "response_length", parameters: dict[str, Any] = LENGTH, **fields: Any
-    ) -> None:
-        await self.scorers.define(define("short", kind, parameters))
-        plain: dict[str, Any] = {"version": None, "experiment_id": None, "sample_rate": 1.0, "filter": "", "salt": ""}
-        config = await self.scorers.put_config("short", **(plain | fields))
-        await self.pool.execute(
-            "UPDATE scoring_progress SET due_ns = due_ns - $2 WHERE config_id = $1", config.config_id, 3600 * 10**9
-        )
-
-    async def watch(self) -> int:
-        """One tick of a watcher of its own, sweep included."""
-        watcher = Watcher(
-            self.scorers, self.jobs, self.sampler, asyncio.Event(),
-            interval_ms=50, sweep_seconds=0, visibility_lag_seconds=0,
-        )  # fmt: skip
-        return await watcher.tick()
-
-    async def score(self) -> None:
-        stopping = asyncio.Event()
-        task = asyncio.create_task(self.worker.run(stopping))
-        async with asyncio.timeout(60):
-            while await self.jobs.waiting(1):
-                await asyncio.sleep(0.02)
-        stopping.set()
-        await task
-
-    async def verdicts(self) -> list[Assessment]:
-        rows = await self.pool.fetch("SELECT DISTINCT experiment_id, trace_id FROM assessments ORDER BY 1, 2")
-        found = await self.assessments.by_traces([(row["experiment_id"], row["trace_id"]) for row in rows])
-        return [verdict for verdicts in found.values() for verdict in verdicts]
-
-    async def coverage(self) -> dict[str, int]:
-        """The sums of the view, assessments mirrored first."""
-        outbox = Outbox(self.pool, self.columnar)
-        while await outbox.deliver(1000):
-            pass
-        [row] = await self.columnar.query(
-            "SELECT sum(finished) AS finished, sum(scored) AS scored, sum(failed) AS failed, sum(waiting) AS waiting,"
-            " sum(not_chosen) AS not_chosen, sum(filtered) AS filtered FROM coverage"
-        )
-        counts = {name: int(value) for name, value in row.items()}
-        assert counts["finished"] == sum(counts.values()) - counts["finished"]
-        return {name: count for name, count in counts.items() if count}
 
 
 @pytest.fixture

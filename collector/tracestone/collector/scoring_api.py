@@ -148,5 +148,7 @@ def _config(config: OnlineConfig) -> dict[str, Any]:
         "salt": config.salt,
         "idle_seconds": config.idle_seconds,
         "priority": config.priority,
+        "after": config.after,
+        "after_version": config.after_version,
         "last_error": config.last_error,
     }

@@ -18,7 +18,7 @@ tree. NULL counts as false.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tracestone.schema import contract, sqlfiles
 from tracestone.schema.assessments import TargetType
@@ -30,6 +30,9 @@ MARKER = "/* filter */"
 STRATUM_MARKER = "/* stratum */"
 
 TABLES: dict[TargetType, str] = {"span": "spans", "trace": "traces", "session": "sessions"}
+
+# Of the verdict of an earlier scorer: as text, as a number, why there is none, and by question where there are several.
+VERDICT_COLUMNS = ("verdict", "verdict_number", "verdict_error", "verdicts")
 
 # By target the statements that parse a filter, tell its type and run it.
 _STATEMENTS: dict[TargetType, tuple[str, str, str]] = {
@@ -86,8 +89,12 @@ def compose_strata(statement: str, conditions: Sequence[str]) -> str:
     return statement.replace(STRATUM_MARKER, f"multiIf({places}0)" if places else "0")
 
 
-async def check_filter(columnar: Columnar, condition: str, target: TargetType = "trace", field: str = "filter") -> str:
+async def check_filter(
+    columnar: Columnar, condition: str, target: TargetType = "trace", field: str = "filter", *, judged: bool = False
+) -> str:
     """The condition over the table of a kind of target, trimmed.
+
+    Of targets that were `judged` by an earlier scorer it may use that verdict too.
 
     Raises Invalid, naming the field, when it is not an allowed condition.
     """
@@ -102,7 +109,7 @@ async def check_filter(columnar: Columnar, condition: str, target: TargetType = 
     parse, describe, run = (statements[name] for name in _STATEMENTS[target])
     try:
         tree = [str(row["explain"]) for row in await columnar.query(compose(parse, text))]
-        _Tree(TABLES[target], field).check("\n".join(tree).split("\n"))
+        _Tree(TABLES[target], field, VERDICT_COLUMNS if judged else ()).check("\n".join(tree).split("\n"))
         described = await columnar.query(describe.replace(MARKER, f"(\n{text}\n)"))
         kind = str(described[0]["type"])
         if _BOOLEAN.match(kind) is None:
@@ -116,10 +123,10 @@ async def check_filter(columnar: Columnar, condition: str, target: TargetType = 
 class _Tree:
     """The check of a parse: nothing but what is on the lists, inside the place that is meant for it."""
 
-    def __init__(self, table: str, field: str) -> None:
+    def __init__(self, table: str, field: str, more_columns: Collection[str]) -> None:
         self._table = table
         self._field = field
-        self._columns = contract.wanted()[table].keys() - {""}
+        self._columns = (contract.wanted()[table].keys() - {""}) | set(more_columns)
 
     def check(self, lines: list[str]) -> None:
         """Raises Invalid at the first thing that is not."""

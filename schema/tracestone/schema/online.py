@@ -103,10 +103,17 @@ class OnlineSetup:
         request = checked(OnlineRequest, document, "online")
         scorer = await self.scorers.get(scorer_name, request.version)
         target = await self.target_of(scorer, request.target, "online.target")
-        filter = await check_filter(self.columnar, request.filter, target)
+        if request.after:
+            await self._check_order(scorer, target, request)
+        judged = bool(request.after)
+        filter = await check_filter(self.columnar, request.filter, target, judged=judged)
         strata = [
             stratum.model_copy(
-                update={"filter": await check_filter(self.columnar, stratum.filter, target, f"strata.{number}.filter")}
+                update={
+                    "filter": await check_filter(
+                        self.columnar, stratum.filter, target, f"strata.{number}.filter", judged=judged
+                    )
+                }
             )
             for number, stratum in enumerate(request.strata)
         ]
@@ -126,7 +133,27 @@ class OnlineSetup:
             strata=strata,
             idle_seconds=request.idle_seconds,
             priority=request.priority,
+            after=request.after,
+            after_version=request.after_version,
         )
+
+    async def _check_order(self, scorer: Scorer, target: TargetType, request: OnlineRequest) -> None:
+        """Raises Invalid unless the earlier scorer is there, judges such targets and does not come after this one."""
+        try:
+            earlier = await self.scorers.get(request.after, request.after_version)
+        except NotFound as error:
+            raise Invalid("after", str(error).rstrip(".")) from error
+        if target not in await self._targets(earlier):
+            raise Invalid("after", f"the scorer {earlier.name} cannot judge a {target}")
+        follows: dict[str, set[str]] = {}
+        for config in await self.scorers.configs():
+            follows.setdefault(config.scorer_name, set()).add(config.after)
+        before, seen = {earlier.name}, {""}
+        while before:
+            if scorer.name in before:
+                raise Invalid("after", f"the scorer {earlier.name} comes after {scorer.name} itself")
+            seen |= before
+            before = {name for each in before for name in follows.get(each, ())} - seen
 
     async def known_experiment(self, experiment: int | str | None) -> int | None:
         """The id an experiment's id or name stands for, which must exist. None means all. Raises Invalid."""

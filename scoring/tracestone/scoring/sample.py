@@ -8,6 +8,11 @@ the trace id, of a span followed by the span id, of a session its id. The rate i
 filter holds, else the configuration's. The probability stored with a verdict is exactly threshold / 2^53. The salt is
 empty unless a configuration sets one: scorers share their sample, so that verdicts of two scorers can be compared on
 the same targets; give a scorer a salt of its own to draw an independent sample.
+
+A configuration that comes after another scorer chooses among the targets which that one has judged, when its verdict
+has become visible. Its draw has the earlier scorer's name in front of the key, so it is independent of the earlier
+draw, whatever rate and salt that had; and the verdict is a function of the target, not of the hash. So the probability
+of a target is the product of the one stored with the earlier verdict and that of this stage.
 """
 
 from dataclasses import dataclass
@@ -35,7 +40,18 @@ def _due() -> dict[str, str]:
     return {"trace": _SQL["due_traces"], "span": spans, "session": sessions}
 
 
+def _after() -> dict[str, str]:
+    """The same where a verdict of an earlier scorer is what makes it due."""
+    found = {}
+    for target, query in (("trace", "judged_traces"), ("span", "judged_spans"), ("session", "judged_sessions")):
+        statement = _SQL["due_after"].replace("/* judged targets */", _SQL[query])
+        statement = statement.replace("/* earlier verdicts */", _SQL["earlier_verdicts"])
+        found[target] = statement.replace("/* arrived verdicts */", _SQL["arrived_verdicts"])
+    return found
+
+
 _DUE = _due()
+_AFTER = _after()
 # What tells cheaply when something is due: of spans, their traces. Analysing the views costs more than most looks find.
 _WHEN = {"trace": _SQL["due_traces"], "span": _SQL["due_traces"], "session": _SQL["quiet_sessions"]}
 
@@ -86,8 +102,9 @@ class Sampler:
         """When the first target of a window is due, sampled or not; None when none is. Raises StorageDown."""
         if window.after.due_ns >= window.until_ns:
             return None
+        when = _SQL["arrived_verdicts"] if config.after else _WHEN[config.target_type]
         rows = await self._columnar.query(
-            _SQL["first_due"].replace("/* due */", _WHEN[config.target_type]), self._parameters(config, window)
+            _SQL["first_due"].replace("/* due */", when), self._parameters(config, window)
         )
         return int(rows[0]["due_ns"]) or None
 
@@ -127,7 +144,7 @@ class Sampler:
                 str(row["span_id"]),
                 str(row["session_id"]),
                 int(row["seen_ns"]),
-                probabilities[row["stratum"]],
+                row["prior"] * probabilities[row["stratum"]],
                 config.stratum(row["stratum"]),
             )
             for row in rows
@@ -152,10 +169,25 @@ class Sampler:
         )
 
     def _composed(self, query: str, config: OnlineConfig) -> str:
-        statement = _SQL[query].replace("/* due */", _DUE[config.target_type])
+        due = _AFTER if config.after else _DUE
+        statement = _SQL[query].replace("/* due */", due[config.target_type])
         return compose_strata(statement, [stratum.filter for stratum in config.strata])
 
     def _parameters(self, config: OnlineConfig, window: Window) -> dict[str, Any]:
+        which = {
+            "grace_ns": self._grace_ns,
+            "from_ns": window.after.due_ns,
+            "until_ns": window.until_ns,
+            "every": int(config.experiment_id is None),
+            "experiment_id": config.experiment_id or 0,
+            "left_out": list(window.left_out),
+        }
+        if config.after:
+            before = {"after": config.after, "after_version": config.after_version or 0}
+            return which | before | {"target_type": config.target_type}
+        return which | self._waits(config, window)
+
+    def _waits(self, config: OnlineConfig, window: Window) -> dict[str, int]:
         idle_ns = int(config.idle_seconds * 1e9)
         # A row due after t was written after t less the wait, give or take the difference of two clocks.
         longest_wait = self._settle_ns if window.look == "prompt" else max(self._settle_ns, self._age_ns)
@@ -166,12 +198,4 @@ class Sampler:
             if config.target_type == "session"
             else {"settle_ns": self._settle_ns, "age_ns": self._age_ns, "prompt": int(window.look == "prompt")}
         )
-        return times | {
-            "grace_ns": self._grace_ns,
-            "from_ns": window.after.due_ns,
-            "until_ns": window.until_ns,
-            "written_after_ns": window.after.due_ns - longest_wait - _CLOCK_SKEW_NS,
-            "every": int(config.experiment_id is None),
-            "experiment_id": config.experiment_id or 0,
-            "left_out": list(window.left_out),
-        }
+        return times | {"written_after_ns": window.after.due_ns - longest_wait - _CLOCK_SKEW_NS}

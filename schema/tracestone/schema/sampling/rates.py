@@ -20,4 +20,6 @@ def probability(rate: float) -> float:
 
 def sampling(config: OnlineConfig) -> dict[str, Any]:
     """The parameters of a statement that samples by a configuration."""
-    return {"salt": config.salt, "thresholds": [threshold(rate) for rate in config.rates]}
+    # What comes after a scorer draws anew, or its rate would be one of what that scorer's draw has let through already.
+    stage = f"{config.after}:" if config.after else ""
+    return {"salt": config.salt, "stage": stage, "thresholds": [threshold(rate) for rate in config.rates]}

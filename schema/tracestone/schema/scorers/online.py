@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tracestone.schema.assessments import TargetType
 
@@ -27,7 +27,8 @@ class OnlineConfig:
     `version` None means the latest when a target is chosen; `experiment_id` None means every experiment
     without a configuration of its own for this scorer. `filter` is an SQL condition over the table of the target
     ("" keeps everything). `sample_rate` holds where no stratum's filter does. A session is finished when nothing of it
-    came for `idle_seconds`. Jobs of a higher `priority` come first.
+    came for `idle_seconds`. Jobs of a higher `priority` come first. With `after`, the targets are those that the scorer
+    of that name has judged, and filters may ask for its verdict; `after_version` None is the newest that judged.
     """
 
     config_id: int
@@ -42,6 +43,8 @@ class OnlineConfig:
     strata: tuple[Stratum, ...] = ()
     idle_seconds: float = IDLE_SECONDS
     priority: int = 0
+    after: str = ""
+    after_version: int | None = None
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -56,7 +59,8 @@ class OnlineConfig:
 class OnlineRequest(BaseModel):
     """What a client says of an online configuration; `experiment` is an id, a name, or None for all.
 
-    Without `target` a scorer is applied to traces, or if it cannot be to what it is made for.
+    Without `target` a scorer is applied to traces, or if it cannot be to what it is made for. `after` names the scorer
+    whose verdict decides.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +74,8 @@ class OnlineRequest(BaseModel):
     strata: tuple[Stratum, ...] = Field((), max_length=MAX_STRATA)
     idle_seconds: float = Field(IDLE_SECONDS, ge=0, le=30 * 86_400, allow_inf_nan=False)
     priority: int = Field(0, ge=-100, le=100)
+    after: str = Field("", max_length=100)
+    after_version: int | None = Field(None, ge=1)
 
     @field_validator("strata")
     @classmethod
@@ -77,3 +83,9 @@ class OnlineRequest(BaseModel):
         if len({stratum.name for stratum in value}) != len(value):
             raise ValueError("two strata have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _version_of_something(self) -> "OnlineRequest":
+        if self.after_version is not None and not self.after:
+            raise ValueError("after_version needs after")
+        return self

@@ -356,6 +356,20 @@ class JobStore:
             ended |= {(row["job_id"], row["lease"]) for row in await connection.fetch(self._sql["again"], *held)}
         return ended
 
+    async def raise_probabilities(self, jobs: Sequence[Job], connection: Connection) -> None:
+        """Verdicts that are there stay, with the chances of these jobs where those are greater."""
+        if jobs:
+            await connection.execute(
+                self._sql["raise_probabilities"],
+                [job.trace_id for job in jobs],
+                [job.span_id for job in jobs],
+                [job.session_id for job in jobs],
+                [job.experiment_id for job in jobs],
+                [job.scorer_name for job in jobs],
+                [job.scorer_version for job in jobs],
+                [job.probability for job in jobs],
+            )
+
 
 def _held(jobs: Sequence[Job]) -> tuple[list[int], list[UUID]]:
     return [job.job_id for job in jobs], [job.lease for job in jobs]

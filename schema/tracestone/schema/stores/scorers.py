@@ -78,6 +78,8 @@ class ScorerStore:
         strata: Sequence[Stratum] = (),
         idle_seconds: float = IDLE_SECONDS,
         priority: int = 0,
+        after: str = "",
+        after_version: int | None = None,
     ) -> OnlineConfig:
         """Creates or replaces the configuration of (scorer, experiment).
 
@@ -97,6 +99,8 @@ class ScorerStore:
             [stratum.model_dump() for stratum in strata],
             idle_seconds,
             priority,
+            after,
+            after_version,
         )
         try:
             with storage_errors():
@@ -174,4 +178,6 @@ def _config(row: asyncpg.Record | None) -> OnlineConfig:
         tuple(Stratum.model_validate(stratum) for stratum in row["strata"]),
         row["idle_seconds"],
         row["priority"],
+        row["after_scorer"],
+        row["after_version"],
     )

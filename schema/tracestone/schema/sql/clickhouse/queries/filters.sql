@@ -11,7 +11,7 @@ FROM (
         toNullable(ifNull(output_tokens, 0)) AS output_tokens,
         toNullable(ifNull(total_tokens, 0)) AS total_tokens,
         toNullable(ifNull(cost_total, 0)) AS cost_total
-    )
+    ), '' AS verdict, toNullable(0.) AS verdict_number, '' AS verdict_error, map('', '') AS verdicts
     FROM (SELECT 1 AS row_number) AS one
     LEFT JOIN (SELECT *, 1 AS row_number FROM traces LIMIT 0) AS none USING row_number
 )
@@ -19,7 +19,15 @@ WHERE /* filter */
 
 -- name: type_trace
 -- The type a filter has.
-DESCRIBE (SELECT /* filter */ AS kept FROM traces)
+DESCRIBE (
+    SELECT /* filter */ AS kept
+    FROM (
+        SELECT
+            *, '' AS verdict, CAST(NULL, 'Nullable(Float64)') AS verdict_number, '' AS verdict_error,
+            map('', '') AS verdicts
+        FROM traces
+    )
+)
 
 -- name: parse_span
 -- The engine's own parse of a filter, for the check in filter_sql.py.
@@ -40,7 +48,7 @@ FROM (
         toNullable(ifNull(cost_output, 0)) AS cost_output,
         toNullable(ifNull(cost_total, 0)) AS cost_total,
         toNullable(ifNull(time_to_first_token_ns, 0)) AS time_to_first_token_ns
-    )
+    ), '' AS verdict, toNullable(0.) AS verdict_number, '' AS verdict_error, map('', '') AS verdicts
     FROM (SELECT 1 AS row_number) AS one
     LEFT JOIN (SELECT *, 1 AS row_number FROM spans LIMIT 0) AS none USING row_number
 )
@@ -48,7 +56,15 @@ WHERE /* filter */
 
 -- name: type_span
 -- The type a filter has.
-DESCRIBE (SELECT /* filter */ AS kept FROM spans)
+DESCRIBE (
+    SELECT /* filter */ AS kept
+    FROM (
+        SELECT
+            *, '' AS verdict, CAST(NULL, 'Nullable(Float64)') AS verdict_number, '' AS verdict_error,
+            map('', '') AS verdicts
+        FROM spans
+    )
+)
 
 -- name: parse_session
 -- The engine's own parse of a filter, for the check in filter_sql.py.
@@ -63,7 +79,7 @@ FROM (
         toNullable(ifNull(output_tokens, 0)) AS output_tokens,
         toNullable(ifNull(total_tokens, 0)) AS total_tokens,
         toNullable(ifNull(cost_total, 0)) AS cost_total
-    )
+    ), '' AS verdict, toNullable(0.) AS verdict_number, '' AS verdict_error, map('', '') AS verdicts
     FROM (SELECT 1 AS row_number) AS one
     LEFT JOIN (SELECT *, 1 AS row_number FROM sessions LIMIT 0) AS none USING row_number
 )
@@ -71,4 +87,12 @@ WHERE /* filter */
 
 -- name: type_session
 -- The type a filter has.
-DESCRIBE (SELECT /* filter */ AS kept FROM sessions)
+DESCRIBE (
+    SELECT /* filter */ AS kept
+    FROM (
+        SELECT
+            *, '' AS verdict, CAST(NULL, 'Nullable(Float64)') AS verdict_number, '' AS verdict_error,
+            map('', '') AS verdicts
+        FROM sessions
+    )
+)

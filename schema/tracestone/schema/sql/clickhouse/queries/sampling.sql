@@ -7,7 +7,7 @@ SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 -- they were written, which prunes old parts; the newest of them is the newest there is. Of the experiment 2147483647, which
 -- holds the calls of judges, nothing ever is a target, here and below.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key, 1. AS prior,
     toUnixTimestamp64Nano(last_seen) AS seen_ns,
     greatest(
         toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}), written_ns + {grace_ns:Int64}
@@ -28,7 +28,7 @@ WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
 -- The spans of those traces, with the columns of the view `spans`.
 SELECT
     found.*, found.trace_id AS of_trace, found.span_id AS of_span, '' AS of_session, found.user_id AS of_user,
-    concat(lower(found.trace_id), found.span_id) AS key,
+    concat(lower(found.trace_id), found.span_id) AS key, 1. AS prior,
     ended.seen_ns AS seen_ns, ended.due_ns AS due_ns
 FROM (
     SELECT *
@@ -45,7 +45,7 @@ INNER JOIN (SELECT experiment_id, of_trace, seen_ns, due_ns FROM (/* due traces 
 -- Sessions of which nothing came for a while, with the columns of the view `sessions`. The trace that came last was written
 -- lately, so the sessions are found by what was; they are summed up over all their traces.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key, 1. AS prior
 FROM (
     SELECT
         summed.*, quiet.seen_ns AS seen_ns, quiet.due_ns AS due_ns
@@ -77,6 +77,77 @@ FROM (
 GROUP BY experiment_id, session_id
 HAVING due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
 
+-- name: arrived_verdicts
+-- Targets of which a verdict of an earlier scorer became visible in a window. One that is judged again moves on.
+SELECT
+    experiment_id, trace_id, span_id, session_id, toUnixTimestamp64Nano(max(arrived_at)) + {grace_ns:Int64} AS due_ns
+FROM verdict_arrivals
+WHERE scorer_name = {after:String} AND target_type = {target_type:String}
+  AND arrived_at >= fromUnixTimestamp64Nano({from_ns:Int64} - {grace_ns:Int64})
+  AND ({after_version:UInt32} = 0 OR scorer_version = {after_version:UInt32})
+  AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
+GROUP BY experiment_id, trace_id, span_id, session_id
+HAVING due_ns < {until_ns:Int64}
+
+-- name: earlier_verdicts
+-- The verdicts on those targets as they stand, of the newest version that gave one. A judge with several questions has no
+-- single verdict.
+SELECT judged.*, arrived.due_ns AS due_ns
+FROM (
+    SELECT
+        experiment_id, trace_id, span_id, session_id,
+        if(count() = 1, any(value), '') AS verdict,
+        if(count() = 1, any(value_number), NULL) AS verdict_number,
+        max(error_code) AS verdict_error,
+        CAST((groupArray(substring(name, length(scorer_name) + 2)), groupArray(value)), 'Map(String, String)') AS verdicts,
+        assumeNotNull(min(probability)) AS prior,
+        max(target_seen_ns) AS seen_ns
+    FROM assessment_rows FINAL
+    WHERE NOT deleted AND scorer_name = {after:String} AND probability > 0
+      AND ({after_version:UInt32} = 0 OR scorer_version = {after_version:UInt32})
+      AND (experiment_id, trace_id, session_id) IN (
+          SELECT experiment_id, trace_id, session_id FROM (/* arrived verdicts */))
+    GROUP BY experiment_id, trace_id, span_id, session_id, scorer_name, scorer_version
+    ORDER BY scorer_version DESC
+    LIMIT 1 BY experiment_id, trace_id, span_id, session_id
+) AS judged
+INNER JOIN (/* arrived verdicts */) AS arrived
+    ON judged.experiment_id = arrived.experiment_id AND judged.trace_id = arrived.trace_id
+    AND judged.span_id = arrived.span_id AND judged.session_id = arrived.session_id
+
+-- name: due_after
+-- Targets that an earlier scorer has judged, with the columns of their view and those of the verdict.
+SELECT
+    target.*, earlier.verdict AS verdict, earlier.verdict_number AS verdict_number,
+    earlier.verdict_error AS verdict_error, earlier.verdicts AS verdicts,
+    earlier.prior AS prior, earlier.seen_ns AS seen_ns, earlier.due_ns AS due_ns
+FROM (/* judged targets */) AS target
+INNER JOIN (/* earlier verdicts */) AS earlier
+    ON target.experiment_id = earlier.experiment_id AND target.of_trace = earlier.trace_id
+    AND target.of_span = earlier.span_id AND target.of_session = earlier.session_id
+
+-- name: judged_traces
+-- Those targets where they are traces.
+SELECT *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key
+FROM traces
+WHERE (experiment_id, trace_id) IN (SELECT experiment_id, trace_id FROM (/* arrived verdicts */))
+
+-- name: judged_spans
+-- Those targets where they are spans.
+SELECT
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, user_id AS of_user, concat(lower(trace_id), span_id) AS key
+FROM spans
+WHERE (experiment_id, intDiv(toInt64(start_time), 5)) IN (
+    SELECT experiment_id, slice FROM trace_slices
+    WHERE (trace_id, experiment_id) IN (SELECT trace_id, experiment_id FROM (/* arrived verdicts */)))
+  AND (experiment_id, trace_id, span_id) IN (SELECT experiment_id, trace_id, span_id FROM (/* arrived verdicts */))
+
+-- name: judged_sessions
+-- Those targets where they are sessions.
+SELECT *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key
+FROM sessions
+WHERE (experiment_id, session_id) IN (SELECT experiment_id, session_id FROM (/* arrived verdicts */))
+
 -- name: first_due
 -- When the first target of a window is due; 0 when none is.
 SELECT min(due_ns) AS due_ns FROM (/* due */)
@@ -84,10 +155,11 @@ SELECT min(due_ns) AS due_ns FROM (/* due */)
 -- name: choose
 -- A page of due, sampled and filtered targets in order of due time; see sample.py. What is in no stratum has the first
 -- threshold.
-SELECT experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns, stratum
+SELECT experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns,
+    stratum, prior
 FROM (SELECT *, /* stratum */ AS stratum FROM (/* due */) WHERE /* filter */)
 WHERE (due_ns, key) > ({after_ns:Int64}, {after_key:String})
-  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[stratum + 1]
+  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < {thresholds:Array(UInt64)}[stratum + 1]
 ORDER BY due_ns, key
 LIMIT {page:UInt64} WITH TIES
 
@@ -102,15 +174,15 @@ SELECT
     of_user, fromUnixTimestamp64Nano(seen_ns, 'UTC'),
     multiIf(
         NOT kept, 'filtered',
-        bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[stratum + 1],
+        bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < {thresholds:Array(UInt64)}[stratum + 1],
         'chosen', 'not_chosen'),
-    {strata:Array(String)}[stratum + 1], {probabilities:Array(Float64)}[stratum + 1], now64(9)
+    {strata:Array(String)}[stratum + 1], prior * {probabilities:Array(Float64)}[stratum + 1], now64(9)
 FROM (SELECT *, /* stratum */ AS stratum, /* filter */ AS kept FROM (/* due */))
 
 -- name: past_traces
 -- Traces that began in a range of time, complete or not, with the columns of the view `traces`.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key, 1. AS prior,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM traces
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -121,7 +193,7 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_spans
 -- Spans that began in a range of time, with the columns of the view `spans`.
 SELECT
-    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key,
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key, 1. AS prior,
     toUnixTimestamp64Nano(received_at) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM spans
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -132,7 +204,7 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_sessions
 -- Sessions that began in a range of time, with the columns of the view `sessions`.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key,
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key, 1. AS prior,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(first_seen) AS due_ns
 FROM sessions
 WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -144,5 +216,5 @@ WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- How many targets of a range the filter keeps, and how many of them sampling chooses.
 SELECT
     count() AS found,
-    countIf(bitShiftRight(sipHash64(concat({salt:String}, char(0), key)), 11) < {thresholds:Array(UInt64)}[1]) AS chosen
+    countIf(bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < {thresholds:Array(UInt64)}[1]) AS chosen
 FROM (SELECT * FROM (/* due */) WHERE /* filter */)

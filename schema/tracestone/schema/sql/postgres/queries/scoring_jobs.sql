@@ -25,7 +25,19 @@ SELECT count(*) FROM (SELECT 1 FROM scoring_jobs LIMIT $1) AS jobs
 
 -- name: enqueue
 -- Jobs for chosen targets of kind $3, but for those of which this version has judged this state, or a later one, already.
--- A target that has a job gets no second one, and its job learns of the later state.
+-- A target that has a job gets no second one, and its job learns of the later state. All draws are nested, so the chance of
+-- having been chosen at all is the greatest of those with which a target was chosen: jobs and verdicts learn of that too.
+WITH chosen AS (
+    SELECT * FROM unnest($5::integer[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::float8[], $11::text[])
+        AS chosen (experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum)
+), raised AS (
+    UPDATE assessments a SET probability = chosen.probability
+    FROM chosen
+    WHERE a.trace_id = chosen.trace_id AND a.span_id = chosen.span_id
+      AND md5(a.session_id) = md5(chosen.session_id) AND a.experiment_id = chosen.experiment_id
+      AND a.scorer_name = $1 AND a.scorer_version = $2 AND a.scorer_name <> ''
+      AND a.target_seen_ns >= chosen.seen_ns AND a.probability < chosen.probability
+)
 INSERT INTO scoring_jobs AS job (
     scorer_name, scorer_version, target_type, priority,
     experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum
@@ -33,8 +45,7 @@ INSERT INTO scoring_jobs AS job (
 SELECT $1, $2, $3, $4,
     chosen.experiment_id, chosen.trace_id, chosen.span_id, chosen.session_id, chosen.seen_ns,
     chosen.probability, chosen.stratum
-FROM unnest($5::integer[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::float8[], $11::text[])
-    AS chosen (experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum)
+FROM chosen
 WHERE NOT EXISTS (
     SELECT 1 FROM assessments a
     WHERE a.trace_id = chosen.trace_id AND a.span_id = chosen.span_id
@@ -43,7 +54,9 @@ WHERE NOT EXISTS (
       AND coalesce(a.target_seen_ns, 9223372036854775807) >= chosen.seen_ns
 )
 ON CONFLICT (experiment_id, trace_id, span_id, md5(session_id), scorer_name, scorer_version)
-    DO UPDATE SET seen_ns = excluded.seen_ns WHERE job.seen_ns < excluded.seen_ns
+    DO UPDATE SET
+        seen_ns = greatest(job.seen_ns, excluded.seen_ns), probability = greatest(job.probability, excluded.probability)
+    WHERE job.seen_ns < excluded.seen_ns OR job.probability < excluded.probability
 RETURNING xmax = 0 AS new
 
 -- name: claim
@@ -143,6 +156,15 @@ WITH held AS (
     ORDER BY job.job_id FOR UPDATE OF job
 )
 DELETE FROM scoring_jobs AS job USING held WHERE job.job_id = held.job_id RETURNING job.job_id, held.lease
+
+-- name: raise_probabilities
+-- The verdicts on some targets stay, but the targets have been chosen with a greater chance since.
+UPDATE assessments AS a SET probability = job.probability
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::float8[])
+    AS job (trace_id, span_id, session_id, experiment_id, scorer_name, scorer_version, probability)
+WHERE a.trace_id = job.trace_id AND a.span_id = job.span_id AND md5(a.session_id) = md5(job.session_id)
+  AND a.experiment_id = job.experiment_id AND a.scorer_name = job.scorer_name
+  AND a.scorer_version = job.scorer_version AND a.scorer_name <> '' AND a.probability < job.probability
 
 -- name: again
 -- Targets that changed while they were scored: their jobs begin anew, the costs being with the verdicts on the earlier
