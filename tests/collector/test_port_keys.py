@@ -97,6 +97,7 @@ def _routes() -> list[tuple[str, str]]:
         web.budgets_api.Deps,
         web.keys_api.Deps,
         web.prices_api.Deps,
+        web.reviews_api.Deps,
         web.PageDeps,
     )
     none = [cls(**dict.fromkeys(cls.__dataclass_fields__)) for cls in apis]

@@ -25,6 +25,7 @@ def test_every_kind_that_asks_nobody_is_a_heuristic() -> None:
         "code",
         "ensemble",
         "third_party",
+        "review",
     }
 
 

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp
 
-from tracestone.collector import backfills_api, budgets_api, freshness, keys_api, prices_api, scoring_api, web
+from tracestone.collector import (
+    backfills_api,
+    budgets_api,
+    freshness,
+    keys_api,
+    prices_api,
+    reviews_api,
+    scoring_api,
+    web,
+)
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
 from tracestone.collector.deadletters.box import Box
@@ -63,6 +72,7 @@ from tracestone.schema.stores.mlflow_scorers import MlflowScorerStore
 from tracestone.schema.stores.otlp import OtlpTable
 from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.prices import PriceStore, PriceTable
+from tracestone.schema.stores.reviews import ReviewStore
 from tracestone.schema.stores.rewrites import RewriteStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
@@ -262,6 +272,7 @@ class Collector:
             budgets_api.Deps(BudgetSetup(self._budgets, ScorerStore(self._pool), self.experiments)),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),
+            reviews_api.Deps(ReviewStore(self._pool), spans, assessments),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
             web.Told(self.health, self.warnings, self.backlogs, self.metrics),
             settings,

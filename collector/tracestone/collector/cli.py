@@ -20,6 +20,7 @@ from tracestone.collector.memory import keep_for_requests
 from tracestone.collector.open_files import raise_limit
 from tracestone.collector.prices_commands import prices
 from tracestone.collector.quality_commands import quality
+from tracestone.collector.review_commands import review
 from tracestone.collector.rewrite_commands import renormalise, reprice
 from tracestone.collector.score_commands import score
 from tracestone.schema.settings import Settings, shown
@@ -90,6 +91,7 @@ main.add_command(budget)
 main.add_command(jobs)
 main.add_command(prices)
 main.add_command(quality)
+main.add_command(review)
 main.add_command(score)
 main.add_command(reprice)
 main.add_command(renormalise)

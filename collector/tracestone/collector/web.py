@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tracestone.collector import backfills_api, budgets_api, doors, keys_api, prices_api, scoring_api
+from tracestone.collector import backfills_api, budgets_api, doors, keys_api, prices_api, reviews_api, scoring_api
 from tracestone.collector.auth.caller import caller
 from tracestone.collector.metrics import page
 from tracestone.collector.mlflow_api import routes as mlflow_routes
 from tracestone.collector.receiver.answers import wrong_path
 from tracestone.collector.receiver.http import HttpReceiver
+from tracestone.collector.ui import review_routes
 from tracestone.collector.ui import routes as ui_routes
 from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.visitors import Hosts, Visitors
@@ -82,6 +83,7 @@ def main_app(
     budgets: budgets_api.Deps,
     keys: keys_api.Deps,
     prices: prices_api.Deps,
+    reviews: reviews_api.Deps,
     pages: PageDeps,
     told: Told,
     settings: Settings,
@@ -96,6 +98,8 @@ def main_app(
         *budgets_api.routes(budgets),
         *keys_api.routes(keys),
         *prices_api.routes(prices),
+        *reviews_api.routes(reviews),
+        *review_routes.routes(reviews),
         *mlflow_routes.routes(mlflow),
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),

@@ -13,6 +13,7 @@ from tracestone.schema.scorers.definition import Scorer, define
 from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.online import OnlineConfig, OnlineRequest
 from tracestone.schema.scorers.parameters import checked
+from tracestone.schema.scorers.review import Review
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.scorers import ScorerStore
 
@@ -77,8 +78,9 @@ class OnlineSetup:
                 parameters = (await self.scorers.get(member.name, member.version)).parameters
             except NotFound as error:
                 raise Invalid(field, f"there is no scorer {member.name} of version {member.version}") from error
-            if isinstance(parameters, Ensemble):
-                raise Invalid(field, "is an ensemble itself")
+            if isinstance(parameters, Ensemble | Review):
+                what = "an ensemble itself" if isinstance(parameters, Ensemble) else "a question to a person"
+                raise Invalid(field, f"is {what}")
             able &= parameters.targets
         if not able:
             raise Invalid("parameters.members", "have no kind of target that all of them can score")

@@ -12,6 +12,7 @@ from tracestone.schema.errors import StorageDown
 from tracestone.schema.stores.backfills import BackfillStore, LeasedBackfill
 from tracestone.schema.stores.jobs import Cursor, JobStore
 from tracestone.scoring.sample import Sampler, Window
+from tracestone.scoring.watch import MAX_WAITING_REVIEWS
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,12 @@ class Backfiller:
 
     async def tick(self) -> bool:
         """A page of every backfill that may go on; whether one could go on at once. Raises StorageDown."""
-        more = False
+        more, full = False, await self._jobs.full_of_reviews(MAX_WAITING_REVIEWS)
         for backfill_id in await self._backfills.ready():
             if await self._jobs.waiting(MAX_WAITING_JOBS) >= MAX_WAITING_JOBS:
                 return False
             async with self._backfills.hold(backfill_id) as held:
-                if held is None:
+                if held is None or held.backfill.config.scorer_name in full:
                     continue
                 try:
                     more = await self._page_of(held) or more

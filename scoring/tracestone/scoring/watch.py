@@ -40,6 +40,8 @@ VISIBILITY_LAG_SECONDS = 30.0
 SWEEP_SECONDS = 10.0
 # Beyond this many jobs the looks pause; their cursors wait, so nothing is lost.
 MAX_WAITING_JOBS = 50_000
+# Beyond this many reviews of a scorer its looks pause likewise: people answer slowly.
+MAX_WAITING_REVIEWS = 10_000
 _PAGES_PER_LOOK = 20
 # Of due times, at most, in one page of a sweep: what is decided there is written down in one statement.
 _SWEEP_NS = 60 * 1_000_000_000
@@ -96,7 +98,10 @@ class Watcher:
         if clock.monotonic() - self._swept_at >= self._sweep_seconds:
             windows.append(("sweep", now_ns - self._lag_ns))
         added, behind = 0, False
+        full = await self._jobs.full_of_reviews(MAX_WAITING_REVIEWS)
         for config in configs:
+            if config.scorer_name in full:
+                continue
             for look, until_ns in windows:
                 new, more = await self._look(config, look, until_ns)
                 added += new

@@ -13,8 +13,8 @@ READING_POSTS = frozenset(
     for prefix in ("/api", "/ajax-api")
     for path in ("/2.0/mlflow/experiments/search", "/3.0/mlflow/traces/batchGetInfos")
 )
-# What keeps to the caller's experiments: MLflow's API, the pages and the prices.
-BOUND_PATHS = ("/", "/version", "/prices", "/api/v1/prices", "/api/v1/prices/unknown")
+# What keeps to the caller's experiments: MLflow's API, the pages, the prices and the reviews.
+BOUND_PATHS = ("/", "/version", "/prices", "/api/v1/prices", "/api/v1/prices/unknown", "/api/v1/reviews", "/reviews")
 BOUND_PREFIXES = (
     "/api/2.0/mlflow/experiments/",
     "/ajax-api/2.0/mlflow/experiments/",
@@ -23,6 +23,8 @@ BOUND_PREFIXES = (
     "/experiments/",
     "/traces/",
     "/static/",
+    "/api/v1/reviews/",
+    "/reviews/",
 )
 # How this installation itself is looked after.
 _ADMIN_PREFIX = "/api/v1/keys"

@@ -37,35 +37,35 @@ def routes(deps: Deps) -> list[BaseRoute]:
     """The pages and their static files, to be mounted at the root."""
 
     async def experiments(request: Request) -> Response:
-        return await _html("experiments.html", await pages.experiments(deps))
+        return await html("experiments.html", await pages.experiments(deps))
 
     async def prices(request: Request) -> Response:
-        return await _html("prices.html", await pages.prices(deps))
+        return await html("prices.html", await pages.prices(deps))
 
     async def traces(request: Request) -> Response:
         wanted = TraceFilter(_state(request), _text(request, "name"), _text(request, "session"))
         page = await pages.traces(
             deps, _experiment_id(request), wanted, _place(request, "before"), _place(request, "after")
         )
-        return await _html("traces.html", page)
+        return await html("traces.html", page)
 
     async def sessions(request: Request) -> Response:
         page = await pages.sessions(deps, _experiment_id(request), _place(request, "before"))
-        return await _html("sessions.html", page)
+        return await html("sessions.html", page)
 
     async def session(request: Request) -> Response:
         session_id = request.query_params.get("id", "")
         page = await pages.session(
             deps, _experiment_id(request), session_id, _place(request, "before"), _place(request, "after")
         )
-        return await _html("session.html", page)
+        return await html("session.html", page)
 
     async def trace(request: Request) -> Response:
         experiment_id, trace_id, span_id = _experiment_id(request), _trace_id(request), _open_span(request)
         if request.query_params.get("part") == "rows":
             found = await trace_pages.rows(deps, experiment_id, trace_id, span_id, _row(request) or 0)
-            return await _html("_rows.html", found)
-        return await _html("trace.html", await trace_pages.trace(deps, experiment_id, trace_id, span_id, _row(request)))
+            return await html("_rows.html", found)
+        return await html("trace.html", await trace_pages.trace(deps, experiment_id, trace_id, span_id, _row(request)))
 
     async def trace_anywhere(request: Request) -> Response:
         info = await pages.trace_info(deps, _trace_id(request), None)
@@ -80,7 +80,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
             _span_id(request.path_params["span_id"]),
             whole=not pane,
         )
-        return await _html("_detail.html" if pane else "span.html", page)
+        return await html("_detail.html" if pane else "span.html", page)
 
     table: list[tuple[str, Endpoint]] = [
         ("/", experiments),
@@ -94,7 +94,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
     ]
     strict = [Middleware(StrictHeaders)]
     found: list[BaseRoute] = [
-        Route(path, _answering(endpoint), methods=["GET"], middleware=strict) for path, endpoint in table
+        Route(path, answering(endpoint), methods=["GET"], middleware=strict) for path, endpoint in table
     ]
     return [*found, Mount("/static", _Static(directory=STATIC), middleware=strict)]
 
@@ -127,7 +127,7 @@ class _Static(StaticFiles):
         return response
 
 
-def _answering(endpoint: Endpoint) -> Endpoint:
+def answering(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with the errors of our own tree as pages."""
 
     async def answer(request: Request) -> Response:
@@ -147,14 +147,15 @@ def _answering(endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-async def _html(template: str, page: object, status: int = 200) -> Response:
+async def html(template: str, page: object, status: int = 200) -> Response:
+    """A page, rendered."""
     # On a thread: a timeline of thousands of spans takes long enough to hold up the receiver.
     text = await asyncio.to_thread(render, template, page)
     return HTMLResponse(text, status, headers={"Cache-Control": "private, no-cache"})
 
 
 async def _message(status: int, title: str, text: str) -> Response:
-    return await _html("message.html", MessagePage(title, (), text), status)
+    return await html("message.html", MessagePage(title, (), text), status)
 
 
 def _experiment_id(request: Request) -> int:

@@ -13,6 +13,7 @@ from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.ensembles import Ensemble
 from tracestone.schema.scorers.judges import Judge
 from tracestone.schema.scorers.parameters import Parameters, checked
+from tracestone.schema.scorers.review import Review
 from tracestone.schema.scorers.third_party import ThirdParty
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
@@ -45,6 +46,7 @@ MODELS: dict[str, type[Parameters]] = {
     "judge": Judge,
     "third_party": ThirdParty,
     "builtin_judge": BuiltinJudge,
+    "review": Review,
 }
 
 

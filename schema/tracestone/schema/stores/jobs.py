@@ -165,6 +165,7 @@ class JobStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._sql = sqlfiles.queries("postgres", "scoring_jobs")
+        self._reviews = sqlfiles.queries("postgres", "reviews")
 
     @asynccontextmanager
     async def look(self, config_id: int, look: Look) -> AsyncIterator[LeasedLook | None]:
@@ -198,6 +199,11 @@ class JobStore:
         """How many jobs exist, counted up to `bound`."""
         with storage_errors():
             return int(await self._pool.fetchval(self._sql["waiting"], bound))
+
+    async def full_of_reviews(self, bound: int) -> set[str]:
+        """Scorers for which `bound` reviews or more wait for people: their looks pause."""
+        with storage_errors():
+            return {row["scorer_name"] for row in await self._pool.fetch(self._reviews["full"], bound)}
 
     async def by_state(self, bound: int = 100_000) -> dict[str, int]:
         """How many jobs are `running`, `ready`, `waiting` for their next try, `waiting_for_budget` and
@@ -324,12 +330,14 @@ class JobStore:
     ) -> int:
         """Enqueues the targets that have no job and no verdict on their state yet, in the caller's transaction.
 
-        Returns how many were new.
+        What a person is asked waits in a queue of its own. Returns how many were new.
         """
         if not targets:
             return 0
+        kind = await connection.fetchval(self._sql["kind"], scorer_name, version)
+        queue = "reviews" if kind == "review" else "scoring_jobs"
         rows = await connection.fetch(
-            self._sql["enqueue"],
+            self._sql["enqueue"].replace("/* queue */", queue),
             scorer_name,
             version,
             target_type,

@@ -23,8 +23,12 @@ SELECT experiment_id FROM online_configs WHERE scorer_name = $1 AND experiment_i
 -- How many jobs wait, counted up to a bound.
 SELECT count(*) FROM (SELECT 1 FROM scoring_jobs LIMIT $1) AS jobs
 
+-- name: kind
+-- What kind of scorer a version is.
+SELECT kind FROM scorer_versions WHERE scorer_name = $1 AND version = $2
+
 -- name: enqueue
--- Jobs for chosen targets of kind $3, but for those of which this version has judged this state, or a later one, already.
+-- Jobs, or reviews by people, for chosen targets of kind $3, but for those of which this version has judged this state, or a later one, already.
 -- A target that has a job gets no second one, and its job learns of the later state. All draws are nested, so the chance of
 -- having been chosen at all is the greatest of those with which a target was chosen: jobs and verdicts learn of that too.
 WITH chosen AS (
@@ -38,7 +42,7 @@ WITH chosen AS (
       AND a.scorer_name = $1 AND a.scorer_version = $2 AND a.scorer_name <> ''
       AND a.target_seen_ns >= chosen.seen_ns AND a.probability < chosen.probability
 )
-INSERT INTO scoring_jobs AS job (
+INSERT INTO /* queue */ AS job (
     scorer_name, scorer_version, target_type, priority,
     experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum
 )
