@@ -150,5 +150,8 @@ def _config(config: OnlineConfig) -> dict[str, Any]:
         "priority": config.priority,
         "after": config.after,
         "after_version": config.after_version,
+        "concurrency": config.concurrency,
+        "fair_by": config.fair_by,
+        "fair_per_hour": config.fair_per_hour,
         "last_error": config.last_error,
     }

@@ -28,6 +28,7 @@ from tracestone.schema.errors import Invalid
 MAX_FILTER_CHARS = 4000
 MARKER = "/* filter */"
 STRATUM_MARKER = "/* stratum */"
+FAIR_MARKER = "/* fair */"
 
 TABLES: dict[TargetType, str] = {"span": "spans", "trace": "traces", "session": "sessions"}
 
@@ -71,6 +72,7 @@ SelectWithUnionQuery (children 2)
       ExpressionList (children 1)"""
 _TAIL = ["     Literal Bool_0", " Identifier Native"]
 _NODE = re.compile(r"^ *(?P<kind>[A-Za-z]+)(?: (?P<detail>.*?))??(?: \(children (?P<children>\d+)\))?$", re.DOTALL)
+_MEMBER = re.compile(r"^(LowCardinality\()?(Nullable\()?(String|Bool|U?Int(8|16|32|64)|Enum(8|16)\(.*)\)*$", re.DOTALL)
 _BOOLEAN = re.compile(r"^(LowCardinality\()?(Nullable\()?(Bool|UInt8)\)*$")
 
 
@@ -89,6 +91,28 @@ def compose_strata(statement: str, conditions: Sequence[str]) -> str:
     return statement.replace(STRATUM_MARKER, f"multiIf({places}0)" if places else "0")
 
 
+def compose_fair(statement: str, expression: str) -> str:
+    """The statement with `/* fair */` replaced by the expression that tells whose a target is."""
+    return statement.replace(FAIR_MARKER, expression)
+
+
+async def check_member(
+    columnar: Columnar, expression: str, target: TargetType = "trace", field: str = "fair_by"
+) -> str:
+    """The expression over the table of a kind of target that tells whose it is, trimmed; of text or whole numbers.
+
+    Raises Invalid, naming the field, when it is not an allowed expression.
+    """
+    text = expression.strip()
+    if not text:
+        return ""
+    kind = await _type_of(columnar, text, target, field, ())
+    if _MEMBER.match(kind) is None:
+        raise Invalid(field, f"must be text or a whole number for a {target}, but is of type {kind}")
+    await _run(columnar, f"toString((\n{text}\n)) != ''", target, field)
+    return text
+
+
 async def check_filter(
     columnar: Columnar, condition: str, target: TargetType = "trace", field: str = "filter", *, judged: bool = False
 ) -> str:
@@ -101,23 +125,44 @@ async def check_filter(
     text = condition.strip()
     if not text:
         return ""
+    kind = await _type_of(columnar, text, target, field, VERDICT_COLUMNS if judged else ())
+    if _BOOLEAN.match(kind) is None:
+        raise Invalid(field, f"must be true or false for a {target}, but is of type {kind}")
+    await _run(columnar, text, target, field)
+    return text
+
+
+async def _type_of(columnar: Columnar, text: str, target: TargetType, field: str, more_columns: Collection[str]) -> str:
+    """The type of an allowed expression. Raises Invalid when it is not allowed."""
     if len(text) > MAX_FILTER_CHARS:
         raise Invalid(field, f"is longer than {MAX_FILTER_CHARS} characters")
     if "\x00" in text:
         raise Invalid(field, "holds a NUL character")
-    statements = sqlfiles.queries("clickhouse", "filters")
-    parse, describe, run = (statements[name] for name in _STATEMENTS[target])
+    parse, describe, _ = _statements(target)
     try:
         tree = [str(row["explain"]) for row in await columnar.query(compose(parse, text))]
-        _Tree(TABLES[target], field, VERDICT_COLUMNS if judged else ()).check("\n".join(tree).split("\n"))
+        _Tree(TABLES[target], field, more_columns).check("\n".join(tree).split("\n"))
         described = await columnar.query(describe.replace(MARKER, f"(\n{text}\n)"))
-        kind = str(described[0]["type"])
-        if _BOOLEAN.match(kind) is None:
-            raise Invalid(field, f"must be true or false for a {target}, but is of type {kind}")
-        await columnar.query(compose(run, text))
+        return str(described[0]["type"])
     except StatementFailed as error:
-        raise Invalid(field, f"ClickHouse refuses it: {_first_sentence(str(error))}") from error
-    return text
+        raise _refused(field, error) from error
+
+
+async def _run(columnar: Columnar, condition: str, target: TargetType, field: str) -> None:
+    """Lets the engine run it on one row of nothing. Raises Invalid."""
+    try:
+        await columnar.query(compose(_statements(target)[2], condition))
+    except StatementFailed as error:
+        raise _refused(field, error) from error
+
+
+def _statements(target: TargetType) -> list[str]:
+    statements = sqlfiles.queries("clickhouse", "filters")
+    return [statements[name] for name in _STATEMENTS[target]]
+
+
+def _refused(field: str, error: StatementFailed) -> Invalid:
+    return Invalid(field, f"ClickHouse refuses it: {_first_sentence(str(error))}")
 
 
 class _Tree:

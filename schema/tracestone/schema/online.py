@@ -7,7 +7,7 @@ from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.experiments import JUDGES_EXPERIMENT, JUDGES_EXPERIMENT_ID
-from tracestone.schema.filter_sql import check_filter
+from tracestone.schema.filter_sql import check_filter, check_member
 from tracestone.schema.scorers.code import Code
 from tracestone.schema.scorers.definition import Scorer, define
 from tracestone.schema.scorers.ensembles import Ensemble
@@ -105,6 +105,8 @@ class OnlineSetup:
         request = checked(OnlineRequest, document, "online")
         scorer = await self.scorers.get(scorer_name, request.version)
         target = await self.target_of(scorer, request.target, "online.target")
+        if request.concurrency is not None and isinstance(scorer.parameters, Review):
+            raise Invalid("online.concurrency", "bounds what workers run; reviews wait for people")
         if request.after:
             await self._check_order(scorer, target, request)
         judged = bool(request.after)
@@ -137,6 +139,9 @@ class OnlineSetup:
             priority=request.priority,
             after=request.after,
             after_version=request.after_version,
+            concurrency=request.concurrency,
+            fair_by=await check_member(self.columnar, request.fair_by, target),
+            fair_per_hour=request.fair_per_hour,
         )
 
     async def _check_order(self, scorer: Scorer, target: TargetType, request: OnlineRequest) -> None:

@@ -15,14 +15,14 @@ draw, whatever rate and salt that had; and the verdict is a function of the targ
 of a target is the product of the one stored with the earlier verdict and that of this stage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tracestone.schema import sqlfiles
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.filter_sql import compose, compose_strata
-from tracestone.schema.sampling import past
-from tracestone.schema.sampling.rates import probability, sampling, threshold
+from tracestone.schema.sampling import fairness, past
+from tracestone.schema.sampling.rates import kept_by, sampling, threshold
 from tracestone.schema.scorers.online import OnlineConfig
 from tracestone.schema.stores.jobs import Cursor, Look, Target
 
@@ -108,6 +108,16 @@ class Sampler:
         )
         return int(rows[0]["due_ns"]) or None
 
+    async def prepare(self, config: OnlineConfig, window: Window) -> Window:
+        """The window, or its first hour where the configuration is fair by something; then that hour is counted.
+
+        Raises StatementFailed, StorageDown.
+        """
+        if not config.fair_by:
+            return window
+        until_ns = await fairness.count_hour(self._columnar, config, window.after.due_ns)
+        return replace(window, until_ns=min(window.until_ns, until_ns))
+
     async def choose(self, config: OnlineConfig, window: Window) -> Chosen:
         """The next page of chosen targets of a window, in a stable order.
 
@@ -136,7 +146,6 @@ class Sampler:
             | {"after_ns": window.after.due_ns, "after_key": window.after.key, "page": page}
             | sampling(config),
         )
-        probabilities = [probability(rate) for rate in config.rates]
         targets = [
             Target(
                 int(row["experiment_id"]),
@@ -144,7 +153,7 @@ class Sampler:
                 str(row["span_id"]),
                 str(row["session_id"]),
                 int(row["seen_ns"]),
-                row["prior"] * probabilities[row["stratum"]],
+                row["prior"] * kept_by(row["threshold"]),
                 config.stratum(row["stratum"]),
             )
             for row in rows
@@ -158,19 +167,20 @@ class Sampler:
 
         Raises StatementFailed, StorageDown.
         """
-        probabilities = [probability(rate) for rate in config.rates]
-        strata = [config.stratum(number) for number in range(len(probabilities))]
+        strata = [config.stratum(number) for number in range(len(config.rates))]
         await self._columnar.command(
             compose(self._composed("account", config), config.filter),
             self._parameters(config, window)
             | {"scorer_name": config.scorer_name, "scorer_version": version, "target_type": config.target_type}
-            | {"strata": strata, "probabilities": probabilities}
+            | {"strata": strata}
             | sampling(config),
         )
 
     def _composed(self, query: str, config: OnlineConfig) -> str:
-        due = _AFTER if config.after else _DUE
-        statement = _SQL[query].replace("/* due */", due[config.target_type])
+        due = (_AFTER if config.after else _DUE)[config.target_type]
+        if config.fair_by:
+            due = fairness.bounded(due, config)
+        statement = _SQL[query].replace("/* due */", due)
         return compose_strata(statement, [stratum.filter for stratum in config.strata])
 
     def _parameters(self, config: OnlineConfig, window: Window) -> dict[str, Any]:
@@ -185,7 +195,8 @@ class Sampler:
         if config.after:
             before = {"after": config.after, "after_version": config.after_version or 0}
             return which | before | {"target_type": config.target_type}
-        return which | self._waits(config, window)
+        fair = fairness.parameters(config, window.after.due_ns) if config.fair_by else {}
+        return which | self._waits(config, window) | fair
 
     def _waits(self, config: OnlineConfig, window: Window) -> dict[str, int]:
         idle_ns = int(config.idle_seconds * 1e9)

@@ -142,9 +142,10 @@ class Watcher:
                 await held.advance(max(held.cursor, Cursor(until_ns)), config.scorer_name, version, [])
                 return False, 0
             window = replace(window, after=max(held.cursor, Cursor(first_ns)))
+            window = await self._sampler.prepare(config, window)
             if look == "sweep":
                 # These windows end at fixed times, so that the pages of one need no second account.
-                end_ns = min(until_ns, (window.after.due_ns // _SWEEP_NS + 1) * _SWEEP_NS)
+                end_ns = min(window.until_ns, (window.after.due_ns // _SWEEP_NS + 1) * _SWEEP_NS)
                 window = replace(window, until_ns=end_ns)
                 if first or not held.cursor.key:
                     await self._sampler.account(config, version, window)

@@ -141,7 +141,8 @@ class Worker:
                 self._ended.set()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        if self._running.pop(task).limited:
+            self._woken.set()  # another of its configuration may run now, though this worker may not be full
         self._waiting.discard(task)
         self._ended.set()
 

@@ -15,7 +15,12 @@ def threshold(rate: float) -> int:
 
 def probability(rate: float) -> float:
     """The exact probability with which a rate keeps a target."""
-    return threshold(rate) / _BUCKETS
+    return kept_by(threshold(rate))
+
+
+def kept_by(buckets: int) -> float:
+    """The probability with which so many of the 2^53 buckets keep a target; exact."""
+    return buckets / _BUCKETS
 
 
 def sampling(config: OnlineConfig) -> dict[str, Any]:

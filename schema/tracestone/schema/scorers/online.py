@@ -29,6 +29,9 @@ class OnlineConfig:
     ("" keeps everything). `sample_rate` holds where no stratum's filter does. A session is finished when nothing of it
     came for `idle_seconds`. Jobs of a higher `priority` come first. With `after`, the targets are those that the scorer
     of that name has judged, and filters may ask for its verdict; `after_version` None is the newest that judged.
+
+    At most `concurrency` of its jobs run at once, over all workers. Of each value of the expression `fair_by` about
+    `fair_per_hour` targets are chosen in an hour at most (`sampling.fairness`).
     """
 
     config_id: int
@@ -45,6 +48,9 @@ class OnlineConfig:
     priority: int = 0
     after: str = ""
     after_version: int | None = None
+    concurrency: int | None = None
+    fair_by: str = ""
+    fair_per_hour: float | None = None
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -76,6 +82,9 @@ class OnlineRequest(BaseModel):
     priority: int = Field(0, ge=-100, le=100)
     after: str = Field("", max_length=100)
     after_version: int | None = Field(None, ge=1)
+    concurrency: int | None = Field(None, ge=1, le=100_000)
+    fair_by: str = ""
+    fair_per_hour: float | None = Field(None, gt=0, le=1e9, allow_inf_nan=False)
 
     @field_validator("strata")
     @classmethod
@@ -85,7 +94,11 @@ class OnlineRequest(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _version_of_something(self) -> "OnlineRequest":
+    def _agreeing(self) -> "OnlineRequest":
         if self.after_version is not None and not self.after:
             raise ValueError("after_version needs after")
+        if bool(self.fair_by.strip()) != (self.fair_per_hour is not None):
+            raise ValueError("fair_by and fair_per_hour need each other")
+        if self.fair_by and self.after:
+            raise ValueError("fair_by is for where sampling begins, not for what comes after a scorer")
         return self

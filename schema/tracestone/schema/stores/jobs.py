@@ -17,9 +17,11 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from tracestone.schema import sqlfiles
+from tracestone.schema import clock, sqlfiles
 from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.postgres import Connection, Pool, storage_errors
+
+_LIMITS_SECONDS = 1.0
 
 Look = Literal["prompt", "sweep"]
 Number = TypeVar("Number", int, float)
@@ -80,7 +82,8 @@ class Job:
     `failures` counts failed attempts, `deliveries` claims. `judged` says that the verdict is there already.
     `seen_ns` is the state of the target that was chosen; `scored_digest` is of what an earlier verdict was given.
     `expectations` are what people expect of the target, by name.
-    `stalled_seconds` tells for how long the job has waited for a provider, tries included.
+    `stalled_seconds` tells for how long the job has waited for a provider, tries included. `limited` says that only so
+    many of its configuration run at once.
     """
 
     job_id: int
@@ -102,6 +105,7 @@ class Job:
     scored_digest: str = ""
     expectations: dict[str, Any] = field(default_factory=dict)
     stalled_seconds: float = 0.0
+    limited: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -151,7 +155,9 @@ class LeasedLook:
 
         Returns how many were new.
         """
-        added = await self._jobs.enqueue(self._connection, scorer_name, version, targets, target_type, priority)
+        added = await self._jobs.enqueue(
+            self._connection, scorer_name, version, targets, target_type, priority, self._config_id
+        )
         await self._connection.execute(
             self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.key
         )
@@ -166,6 +172,8 @@ class JobStore:
         self._pool = pool
         self._sql = sqlfiles.queries("postgres", "scoring_jobs")
         self._reviews = sqlfiles.queries("postgres", "reviews")
+        self._any_limited = False
+        self._limits_known = float("-inf")
 
     @asynccontextmanager
     async def look(self, config_id: int, look: Look) -> AsyncIterator[LeasedLook | None]:
@@ -232,7 +240,14 @@ class JobStore:
         `but_not` are ids of jobs that the caller still works on: their lease may have run out while Postgres was away.
         """
         with storage_errors():
-            rows = await self._pool.fetch(self._sql["claim"], limit, seconds, lease, list(but_not))
+            if await self._limits():
+                # Two statements: what the second counts as running includes what was claimed before the lock was had.
+                async with self._pool.acquire() as connection, connection.transaction():
+                    configs = await connection.fetch(self._sql["lock_limited"])
+                    bounds = [row["config_id"] for row in configs], [row["concurrency"] for row in configs]
+                    rows = await connection.fetch(self._sql["claim"], limit, seconds, lease, list(but_not), *bounds)
+            else:
+                rows = await self._pool.fetch(self._sql["claim"], limit, seconds, lease, list(but_not), [], [])
         return [
             Job(
                 row["job_id"],
@@ -254,9 +269,18 @@ class JobStore:
                 row["scored_digest"],
                 row["expectations"],
                 row["stalled_seconds"],
+                row["limited"],
             )
             for row in rows
         ]
+
+    async def _limits(self) -> bool:
+        """Whether any configuration bounds its jobs, as it was within the last second."""
+        now = clock.monotonic()
+        if now >= self._limits_known + _LIMITS_SECONDS:
+            self._any_limited = bool(await self._pool.fetch(self._sql["limited_configs"]))
+            self._limits_known = now
+        return self._any_limited
 
     async def extend(self, jobs: Sequence[Job], seconds: float) -> None:
         """Leases running jobs for `seconds` from now; those another worker holds are left alone."""
@@ -327,6 +351,7 @@ class JobStore:
         targets: Sequence[Target],
         target_type: TargetType,
         priority: int,
+        config_id: int | None = None,
     ) -> int:
         """Enqueues the targets that have no job and no verdict on their state yet, in the caller's transaction.
 
@@ -349,6 +374,7 @@ class JobStore:
             [target.seen_ns for target in targets],
             [target.probability for target in targets],
             [target.stratum for target in targets],
+            config_id,
         )
         return sum(row["new"] for row in rows)
 

@@ -80,6 +80,9 @@ class ScorerStore:
         priority: int = 0,
         after: str = "",
         after_version: int | None = None,
+        concurrency: int | None = None,
+        fair_by: str = "",
+        fair_per_hour: float | None = None,
     ) -> OnlineConfig:
         """Creates or replaces the configuration of (scorer, experiment).
 
@@ -101,6 +104,9 @@ class ScorerStore:
             priority,
             after,
             after_version,
+            concurrency,
+            fair_by,
+            fair_per_hour,
         )
         try:
             with storage_errors():
@@ -180,4 +186,7 @@ def _config(row: asyncpg.Record | None) -> OnlineConfig:
         row["priority"],
         row["after_scorer"],
         row["after_version"],
+        row["concurrency"],
+        row["fair_by"],
+        row["fair_per_hour"],
     )

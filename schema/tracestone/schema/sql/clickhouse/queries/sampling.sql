@@ -7,7 +7,7 @@ SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 -- they were written, which prunes old parts; the newest of them is the newest there is. Of the experiment 2147483647, which
 -- holds the calls of judges, nothing ever is a target, here and below.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key, 1. AS prior,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key, 1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns,
     greatest(
         toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}), written_ns + {grace_ns:Int64}
@@ -28,7 +28,7 @@ WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
 -- The spans of those traces, with the columns of the view `spans`.
 SELECT
     found.*, found.trace_id AS of_trace, found.span_id AS of_span, '' AS of_session, found.user_id AS of_user,
-    concat(lower(found.trace_id), found.span_id) AS key, 1. AS prior,
+    concat(lower(found.trace_id), found.span_id) AS key, 1. AS prior, 9007199254740992 AS cap,
     ended.seen_ns AS seen_ns, ended.due_ns AS due_ns
 FROM (
     SELECT *
@@ -45,7 +45,7 @@ INNER JOIN (SELECT experiment_id, of_trace, seen_ns, due_ns FROM (/* due traces 
 -- Sessions of which nothing came for a while, with the columns of the view `sessions`. The trace that came last was written
 -- lately, so the sessions are found by what was; they are summed up over all their traces.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key, 1. AS prior
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key, 1. AS prior, 9007199254740992 AS cap
 FROM (
     SELECT
         summed.*, quiet.seen_ns AS seen_ns, quiet.due_ns AS due_ns
@@ -120,7 +120,7 @@ INNER JOIN (/* arrived verdicts */) AS arrived
 SELECT
     target.*, earlier.verdict AS verdict, earlier.verdict_number AS verdict_number,
     earlier.verdict_error AS verdict_error, earlier.verdicts AS verdicts,
-    earlier.prior AS prior, earlier.seen_ns AS seen_ns, earlier.due_ns AS due_ns
+    earlier.prior AS prior, 9007199254740992 AS cap, earlier.seen_ns AS seen_ns, earlier.due_ns AS due_ns
 FROM (/* judged targets */) AS target
 INNER JOIN (/* earlier verdicts */) AS earlier
     ON target.experiment_id = earlier.experiment_id AND target.of_trace = earlier.trace_id
@@ -154,12 +154,13 @@ SELECT min(due_ns) AS due_ns FROM (/* due */)
 
 -- name: choose
 -- A page of due, sampled and filtered targets in order of due time; see sample.py. What is in no stratum has the first
--- threshold.
-SELECT experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns,
-    stratum, prior
+-- threshold; `cap` is the greatest that fairness allows.
+SELECT
+    experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns, stratum, prior,
+    least({thresholds:Array(UInt64)}[stratum + 1], cap) AS threshold
 FROM (SELECT *, /* stratum */ AS stratum FROM (/* due */) WHERE /* filter */)
 WHERE (due_ns, key) > ({after_ns:Int64}, {after_key:String})
-  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < {thresholds:Array(UInt64)}[stratum + 1]
+  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < threshold
 ORDER BY due_ns, key
 LIMIT {page:UInt64} WITH TIES
 
@@ -169,20 +170,59 @@ INSERT INTO scoring_decisions (
     scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, user_id, seen_at,
     decision, stratum, probability, decided_at
 )
+WITH least({thresholds:Array(UInt64)}[stratum + 1], cap) AS threshold
 SELECT
     {scorer_name:String}, {scorer_version:UInt32}, experiment_id, {target_type:String}, of_trace, of_span, of_session,
     of_user, fromUnixTimestamp64Nano(seen_ns, 'UTC'),
     multiIf(
         NOT kept, 'filtered',
-        bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < {thresholds:Array(UInt64)}[stratum + 1],
-        'chosen', 'not_chosen'),
-    {strata:Array(String)}[stratum + 1], prior * {probabilities:Array(Float64)}[stratum + 1], now64(9)
+        bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < threshold, 'chosen',
+        'not_chosen'),
+    {strata:Array(String)}[stratum + 1], prior * threshold / 9007199254740992, now64(9)
 FROM (SELECT *, /* stratum */ AS stratum, /* filter */ AS kept FROM (/* due */))
+
+-- name: fair_due
+-- Due targets with the greatest threshold that fairness allows: so many for each member in an hour, as many as it had in the
+-- hour before. Who had few has no bound, nor who is unknown.
+SELECT
+    due.*,
+    if(volume > 0, toUInt64(least(1., {fair_per_hour:Float64} / volume) * 9007199254740992), 9007199254740992) AS cap
+FROM (SELECT *, ifNull(toString((
+/* fair */
+)), '') AS member FROM (/* due */)) AS due
+LEFT JOIN (
+    SELECT experiment_id, member, min(volume) AS volume
+    FROM scoring_volumes
+    WHERE basis = {basis:String} AND hour = fromUnixTimestamp64Nano({hour_ns:Int64}, 'UTC') AND member != ''
+    GROUP BY experiment_id, member
+) AS volumes ON due.experiment_id = volumes.experiment_id AND due.member = volumes.member
+
+-- name: volumes_known
+-- Whether the hour before an hour was counted.
+SELECT count() > 0 AS known FROM scoring_volumes
+WHERE basis = {basis:String} AND hour = fromUnixTimestamp64Nano({hour_ns:Int64}, 'UTC') AND member = ''
+
+-- name: take_volumes
+-- Counts it: targets that began then and pass the filter, of members that may have more than their share.
+INSERT INTO scoring_volumes (basis, hour, experiment_id, member, volume)
+WITH fromUnixTimestamp64Nano({hour_ns:Int64}, 'UTC') AS hour
+SELECT {basis:String}, hour, experiment_id, member, volume
+FROM (
+    SELECT experiment_id, ifNull(toString((
+/* fair */
+)), '') AS member, count() AS volume
+    FROM (/* due */)
+    WHERE /* filter */
+    GROUP BY experiment_id, member
+    HAVING member != '' AND volume > {fair_per_hour:Float64}
+    UNION ALL
+    SELECT 0, '', 0
+)
 
 -- name: past_traces
 -- Traces that began in a range of time, complete or not, with the columns of the view `traces`.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key, 1. AS prior,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key, 1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM traces
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -193,7 +233,7 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_spans
 -- Spans that began in a range of time, with the columns of the view `spans`.
 SELECT
-    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key, 1. AS prior,
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key, 1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(received_at) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM spans
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -204,7 +244,7 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_sessions
 -- Sessions that began in a range of time, with the columns of the view `sessions`.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key, 1. AS prior,
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key, 1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(first_seen) AS due_ns
 FROM sessions
 WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')

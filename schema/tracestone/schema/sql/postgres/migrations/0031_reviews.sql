@@ -14,6 +14,7 @@ CREATE TABLE tracestone.reviews (
     probability double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
     stratum text NOT NULL,
     priority integer NOT NULL,
+    config_id bigint,
     taken_by text NOT NULL DEFAULT '',
     taken_until timestamptz,
     taken_seen_ns bigint,

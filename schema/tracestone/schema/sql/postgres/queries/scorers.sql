@@ -40,8 +40,9 @@ FROM scorer_versions WHERE scorer_name > $1 ORDER BY scorer_name, version DESC L
 -- A configuration, new or changed.
 INSERT INTO online_configs
     (scorer_name, scorer_version, experiment_id, sample_rate, filter, salt, updated_at_ms,
-     target_type, strata, idle_seconds, priority, after_scorer, after_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     target_type, strata, idle_seconds, priority, after_scorer, after_version,
+     concurrency, fair_by, fair_per_hour)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (scorer_name, experiment_id) DO UPDATE SET
     scorer_version = excluded.scorer_version,
     sample_rate = excluded.sample_rate,
@@ -53,7 +54,10 @@ ON CONFLICT (scorer_name, experiment_id) DO UPDATE SET
     idle_seconds = excluded.idle_seconds,
     priority = excluded.priority,
     after_scorer = excluded.after_scorer,
-    after_version = excluded.after_version
+    after_version = excluded.after_version,
+    concurrency = excluded.concurrency,
+    fair_by = excluded.fair_by,
+    fair_per_hour = excluded.fair_per_hour
 RETURNING *, '' AS error
 
 -- name: begin_progress

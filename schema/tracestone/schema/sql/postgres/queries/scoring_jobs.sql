@@ -44,11 +44,11 @@ WITH chosen AS (
 )
 INSERT INTO /* queue */ AS job (
     scorer_name, scorer_version, target_type, priority,
-    experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum
+    experiment_id, trace_id, span_id, session_id, seen_ns, probability, stratum, config_id
 )
 SELECT $1, $2, $3, $4,
     chosen.experiment_id, chosen.trace_id, chosen.span_id, chosen.session_id, chosen.seen_ns,
-    chosen.probability, chosen.stratum
+    chosen.probability, chosen.stratum, $12
 FROM chosen
 WHERE NOT EXISTS (
     SELECT 1 FROM assessments a
@@ -63,8 +63,18 @@ ON CONFLICT (experiment_id, trace_id, span_id, md5(session_id), scorer_name, sco
     WHERE job.seen_ns < excluded.seen_ns OR job.probability < excluded.probability
 RETURNING xmax = 0 AS new
 
+-- name: limited_configs
+-- Configurations that bound how many of their jobs run at once.
+SELECT config_id FROM online_configs WHERE concurrency IS NOT NULL
+
+-- name: lock_limited
+-- Those of them for which nobody else claims just now, with their bounds.
+SELECT config_id, concurrency FROM online_configs WHERE concurrency IS NOT NULL
+ORDER BY config_id FOR NO KEY UPDATE SKIP LOCKED
+
 -- name: claim
--- Ready jobs but those of $4, the most urgent and oldest first, leased for $2 seconds under the token $3. A dead
+-- Of configurations with a bound only those in $5 are claimed for, which the caller has locked, and no more than $6 of each
+-- run at once. Ready jobs but those of $4, the most urgent and oldest first, leased for $2 seconds under the token $3. A dead
 -- worker's jobs become ready by themselves. `judged` says that there is a verdict on this state already: a look may
 -- enqueue a target in the moment its job ends. `scored_digest` is of what an earlier verdict without error was given; of
 -- two expectations of one name the span's, then the newer, counts. The conditions `<> ''` are those of the indexes.
@@ -72,11 +82,30 @@ UPDATE scoring_jobs AS job SET
     lease = $3, available_at = now() + make_interval(secs => $2), deliveries = deliveries + 1,
     waiting_for = '', waiting_reason = '', waiting_budget = NULL
 WHERE job_id IN (
-    SELECT job_id FROM scoring_jobs WHERE available_at <= now() AND job_id <> ALL ($4::bigint[])
-    ORDER BY priority DESC, available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT job_id FROM (
+        SELECT * FROM (
+            SELECT job_id, priority, available_at FROM scoring_jobs
+            WHERE NOT limited AND available_at <= now() AND job_id <> ALL ($4::bigint[])
+            ORDER BY priority DESC, available_at, job_id LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) AS free
+        UNION ALL
+        SELECT bounded.* FROM unnest($5::bigint[], $6::integer[]) AS config (config_id, concurrency)
+        CROSS JOIN LATERAL (
+            SELECT job_id, priority, available_at FROM scoring_jobs AS mine
+            WHERE mine.limited AND mine.config_id = config.config_id
+              AND available_at <= now() AND job_id <> ALL ($4::bigint[])
+            ORDER BY priority DESC, available_at, job_id
+            LIMIT greatest(0, least($1, config.concurrency - (
+                SELECT count(*) FROM scoring_jobs AS running
+                WHERE running.limited AND running.config_id = config.config_id
+                  AND running.lease IS NOT NULL AND running.available_at > now())))
+            FOR UPDATE SKIP LOCKED
+        ) AS bounded
+    ) AS ready
+    ORDER BY priority DESC, available_at, job_id LIMIT $1
 )
 RETURNING job_id, scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, seen_ns,
-          probability, stratum, deliveries, failures, calls, cost_usd, input_tokens, output_tokens,
+          probability, stratum, limited, deliveries, failures, calls, cost_usd, input_tokens, output_tokens,
           coalesce(extract(epoch FROM now() - stalled_since), 0)::float8 AS stalled_seconds,
           EXISTS (
               SELECT 1 FROM assessments a
