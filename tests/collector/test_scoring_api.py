@@ -77,6 +77,11 @@ async def test_an_online_configuration_is_put_and_deleted(api: httpx.AsyncClient
         "salt": "",
         "idle_seconds": 300.0,
         "priority": 0,
+        "after": "",
+        "after_version": None,
+        "concurrency": None,
+        "fair_by": "",
+        "fair_per_hour": None,
         "last_error": "",
     }
     await api.put("/scorers/polite/online/0", json={"version": 1})

@@ -119,7 +119,7 @@ async def test_a_full_queue_pauses_its_own_look(
     await store(bench.columnar, [Row(numbered(1)), Row(numbered(2))])
     assert await bench.watch() == 2
     await bench.configure()
-    await store(bench.columnar, [Row(numbered(3))])
+    await store(bench.columnar, [Row(numbered(3), seen_ago=0, written_ago=0)])
     assert await bench.watch() == 3  # the jobs of the other scorer
     for review in await reviews.page():
         await reviews.done(review.review_id, "ada", "yes")

@@ -29,6 +29,7 @@ class Row:
     session_id: str = ""
     user_id: str = ""
     span_id: str = ""
+    attributes_bool: dict[str, bool] = field(default_factory=dict)
 
 
 async def store(columnar: Columnar, rows: Sequence[Row]) -> None:
@@ -65,6 +66,7 @@ def _span(row: Row, now_ns: int) -> dict[str, Any]:
         "status_code": "ERROR" if row.state == "ERROR" else "UNSET",
         "service_name": "shop",
         "resource_attributes": "{}",
+        "attributes_bool": row.attributes_bool,
         "attributes_text": {"input.value": row.input, "output.value": row.output},
         "received_at": _time(_ago(now_ns, row.seen_ago)),
     }

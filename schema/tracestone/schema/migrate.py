@@ -107,7 +107,9 @@ async def _clickhouse(columnar: Columnar, mapping_dir: Path | None) -> list[Appl
         )
         applied.append(_announce("clickhouse", migration))
     await PriceTable(columnar).load_shipped()
-    await _follow_map(columnar, tables.read(mapping_dir))
+    wanted = tables.read(mapping_dir)
+    await _follow_map(columnar, wanted)
+    await columnar.command(generate.ends(wanted))
     await contract.comment(columnar)
     return applied
 

@@ -6,7 +6,8 @@ is when it is *due*:
 
     due = max(last_seen + (complete ? settle : age), moment its row was written + a second's grace)
 
-A session is finished when nothing of it came for the configuration's `idle_seconds`, and due likewise.
+A session is finished when nothing of it came for the configuration's `idle_seconds`, and due likewise. What says itself
+that it is over, by an attribute of a span (`mapping/ends.csv`), is finished without waiting.
 
 Progress is a cursor over (due, key) per configuration, kept in Postgres and moved in the transaction
 that enqueues the chosen targets: a crash repeats a look or does not, and never skips one. A target that

@@ -28,6 +28,15 @@ def views(tables: maps.Tables, map_version: int) -> tuple[str, ...]:
     )
 
 
+def ends(tables: maps.Tables) -> str:
+    """The statement that makes the view of explicit ends follow a map; safe to repeat."""
+    said = {
+        target: "(" + " OR ".join(f"attributes_bool[{sql_text.quoted(sql_text.slashed(key))}]" for key in keys) + ")"
+        for target, keys in tables.ends.items()
+    }
+    return Template(sql_text.template("trace_ends.sql.tmpl")).substitute(said).strip()
+
+
 def told(events: str) -> dict[str, str]:
     """What a span's log events say for columns that are stored, as expressions by name, from a column of `events`."""
     pairs = [

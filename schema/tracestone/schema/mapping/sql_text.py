@@ -66,7 +66,11 @@ def quoted(text: str) -> str:
 
 
 def typed(shape: fields.Shape) -> str:
-    return quoted(shape.type.replace("\\", "\\\\"))
+    return quoted(slashed(shape.type))
+
+
+def slashed(text: str) -> str:
+    return text.replace("\\", "\\\\")
 
 
 def filled(name: str, values: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The map of attributes as data: which attribute of which convention fills which canonical column.
 
-Four tables a person can read and extend; the order of rows is the order of preference.
+Five tables a person can read and extend; the order of rows is the order of preference.
 
 - `dialects.csv`: `column`, `convention`, `key` and `form` of each attribute. A key with `>` names a field of JSON that
   an attribute holds, or an attribute of an event (`fields.py`). A form with `call_` before it counts only in spans that
@@ -10,6 +10,7 @@ Four tables a person can read and extend; the order of rows is the order of pref
   without which its attributes mean nothing.
 - `span_types.csv`: what a value of an attribute, or the span's name (`(name)`), says of the span's type. A value that
   begins with `*` is an ending.
+- `ends.csv`: boolean attributes by which a span says that its trace, or the session of its trace, is over.
 - `aliases.csv`: other names of providers, roles, parts of messages and reasons for finishing, in lower case.
 
 A deployment extends them with a folder of files of the same names and columns (setting `mapping_dir`); its rows come
@@ -36,11 +37,14 @@ OTHER_FORMS = ("events_in", "events_out", "events_system", "messages_in", "messa
 PLAIN_FORMS = ("content", "tool_content", "retriever_content", "messages", "model_messages")
 READ_FORMS = (*PLAIN_FORMS, *FLAT_FORMS, *OTHER_FORMS)
 
+ENDING = ("trace", "session")
+
 _COLUMNS = {
     "dialects": ("column", "convention", "key", "form"),
     "conventions": ("convention", "scopes", "tokens", "needs"),
     "span_types": ("key", "value", "span_type"),
     "aliases": ("column", "given", "canonical"),
+    "ends": ("target", "key"),
 }
 
 
@@ -82,6 +86,7 @@ class Tables:
     conventions: tuple[Convention, ...]
     span_types: tuple[SpanType, ...]
     aliases: dict[str, dict[str, str]]
+    ends: dict[str, tuple[str, ...]]
 
     def of(self, column: str, *forms: str) -> list[Source]:
         """The sources of a column, of some forms."""
@@ -129,6 +134,10 @@ def read(extension: Path | None = None) -> Tables:
             column: {row["given"]: row["canonical"] for row in reversed(rows["aliases"]) if row["column"] == column}
             for column in ("provider", "model_provider", "role", "part_type", "finish_reason")
         },
+        {
+            target: tuple(dict.fromkeys(row["key"] for row in rows["ends"] if row["target"] == target))
+            for target in ENDING
+        },
     )
     _check(tables)
     return tables
@@ -161,6 +170,8 @@ def _rows(folder: Traversable | Path | None, name: str) -> list[dict[str, str]]:
             LABELS,
         ):
             raise StartRefused(f"The map of attributes {file}, line {number}: unknown form {row['form']!r}.")
+        if name == "ends" and row["target"] not in ENDING:
+            raise StartRefused(f"The map of attributes {file}, line {number}: the target must be trace or session.")
         if name == "dialects" and row["column"] in ("input", "output") and row["form"] != "content":
             raise StartRefused(
                 f"The map of attributes {file}, line {number}: {row['column']} takes the form content only."

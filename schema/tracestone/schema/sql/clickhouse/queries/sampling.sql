@@ -4,13 +4,19 @@ SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 
 -- name: due_traces
 -- Traces that become due in a window, with the columns of the view `traces`; see watch.py. The newest rows are found by when
--- they were written, which prunes old parts; the newest of them is the newest there is. Of the experiment 2147483647, which
--- holds the calls of judges, nothing ever is a target, here and below.
+-- they were written, which prunes old parts; the newest of them is the newest there is. One that says that it is over waits
+-- for nothing. Of the experiment 2147483647, which holds the calls of judges, nothing ever is a target, here and below.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key, 1. AS prior, 9007199254740992 AS cap,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
+    1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns,
+    (experiment_id, trace_id) IN (
+        SELECT experiment_id, trace_id FROM trace_ends
+        WHERE target = 'trace' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64})
+    ) AS is_over,
     greatest(
-        toUnixTimestamp64Nano(last_seen) + if(complete, {settle_ns:Int64}, {age_ns:Int64}), written_ns + {grace_ns:Int64}
+        toUnixTimestamp64Nano(last_seen) + multiIf(is_over, 0, complete, {settle_ns:Int64}, {age_ns:Int64}),
+        written_ns + {grace_ns:Int64}
     ) AS due_ns
 FROM (
     SELECT * EXCEPT version REPLACE (toString(state) AS state), toUnixTimestamp64Nano(version) AS written_ns
@@ -20,7 +26,7 @@ FROM (
     LIMIT 1 BY experiment_id, trace_id
 )
 WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
-  AND (complete OR {prompt:UInt8} = 0)
+  AND (complete OR is_over OR {prompt:UInt8} = 0)
   AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
   AND experiment_id != 2147483647
 
@@ -28,7 +34,8 @@ WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
 -- The spans of those traces, with the columns of the view `spans`.
 SELECT
     found.*, found.trace_id AS of_trace, found.span_id AS of_span, '' AS of_session, found.user_id AS of_user,
-    concat(lower(found.trace_id), found.span_id) AS key, 1. AS prior, 9007199254740992 AS cap,
+    concat(lower(found.trace_id), found.span_id) AS key,
+    1. AS prior, 9007199254740992 AS cap,
     ended.seen_ns AS seen_ns, ended.due_ns AS due_ns
 FROM (
     SELECT *
@@ -45,7 +52,8 @@ INNER JOIN (SELECT experiment_id, of_trace, seen_ns, due_ns FROM (/* due traces 
 -- Sessions of which nothing came for a while, with the columns of the view `sessions`. The trace that came last was written
 -- lately, so the sessions are found by what was; they are summed up over all their traces.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key, 1. AS prior, 9007199254740992 AS cap
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key,
+    1. AS prior, 9007199254740992 AS cap
 FROM (
     SELECT
         summed.*, quiet.seen_ns AS seen_ns, quiet.due_ns AS due_ns
@@ -59,13 +67,19 @@ FROM (
 )
 
 -- name: quiet_sessions
--- Which sessions those are.
+-- Which sessions those are. One whose latest trace says that it is over waits for nothing.
 SELECT
     experiment_id, session_id,
     max(toUnixTimestamp64Nano(last_seen)) AS seen_ns,
-    greatest(seen_ns + {idle_ns:Int64}, max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}) AS due_ns
+    (experiment_id, argMax(trace_id, last_seen)) IN (
+        SELECT experiment_id, trace_id FROM trace_ends
+        WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64})
+    ) AS is_over,
+    greatest(
+        seen_ns + if(is_over, 0, {idle_ns:Int64}), max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}
+    ) AS due_ns
 FROM (
-    SELECT experiment_id, session_id, last_seen, version
+    SELECT experiment_id, session_id, trace_id, last_seen, version
     FROM trace_rows
     WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64}) AND session_id != ''
       AND if(
@@ -222,7 +236,8 @@ FROM (
 -- name: past_traces
 -- Traces that began in a range of time, complete or not, with the columns of the view `traces`.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key, 1. AS prior, 9007199254740992 AS cap,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key,
+    1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM traces
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -233,7 +248,8 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_spans
 -- Spans that began in a range of time, with the columns of the view `spans`.
 SELECT
-    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key, 1. AS prior, 9007199254740992 AS cap,
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key,
+    1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(received_at) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM spans
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
@@ -244,7 +260,8 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_sessions
 -- Sessions that began in a range of time, with the columns of the view `sessions`.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key, 1. AS prior, 9007199254740992 AS cap,
+    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key,
+    1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(first_seen) AS due_ns
 FROM sessions
 WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
