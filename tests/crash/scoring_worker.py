@@ -1,6 +1,6 @@
 """One worker process for the crash test: `scoring_worker.py POSTGRES_URL CLICKHOUSE_URL DATABASE FIRST LAST`.
 
-Stores the traces FIRST to LAST, then scores whatever is in the queue until it is killed.
+Stores the traces FIRST to LAST, then scores whatever is in the queue, and mirrors the verdicts, until it is killed.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import open_pool
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.outbox import Outbox
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.scoring.kept import KeptVerdicts
@@ -51,7 +52,14 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
     worker = Worker(runner, jobs, woken, KeptVerdicts(folder), concurrency=4, lease_seconds=1.0)
     sys.stdout.write("working\n")
     sys.stdout.flush()
-    await asyncio.gather(watcher.run(stopping), worker.run(stopping))
+    await asyncio.gather(watcher.run(stopping), worker.run(stopping), mirror(Outbox(pool, columnar)))
+
+
+async def mirror(outbox: Outbox) -> None:
+    """Runs for ever."""
+    while True:
+        await outbox.deliver(5)
+        await asyncio.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""kill -9 of a process that watches and scores, at random moments: every trace ends with exactly one verdict."""
+"""kill -9 of a process that watches and scores, at random moments: every trace ends with exactly one verdict of
+each scorer, also of one that comes after another."""
 
 import asyncio
 import os
@@ -49,6 +50,10 @@ async def test_every_trace_has_one_verdict_after_kills(
         kind, parameters = ("regex_match", {"pattern": "on its way"}) if name == "way" else ("error", {})
         await scorers.define(define(name, kind, parameters))
         await scorers.put_config(name, version=None, experiment_id=None, sample_rate=1.0, filter="", salt="")
+    await scorers.define(define("after", "error", {}))
+    await scorers.put_config(
+        "after", version=None, experiment_id=None, sample_rate=1.0, filter="verdict = 'true'", salt="", after="way"
+    )
     randomness = random.Random(20)
     for kill in range(KILLS + 1):
         first = kill * EACH + 1
@@ -73,14 +78,14 @@ async def test_every_trace_has_one_verdict_after_kills(
         "SELECT scorer_name, trace_id, count(*) AS verdicts FROM assessments GROUP BY 1, 2 ORDER BY 1, 2"
     )
     expected = [numbered(number) for number in range(1, (KILLS + 1) * EACH + 1)]
-    for name in ("way", "failed"):
+    for name in ("way", "failed", "after"):
         assert [row["trace_id"] for row in rows if row["scorer_name"] == name] == expected
     assert {row["verdicts"] for row in rows} == {1}
     assert await pool.fetchval("SELECT count(*) FROM assessments WHERE error_code <> ''") == 0
 
 
 async def _until_all_are_scored(pool: Pool) -> None:
-    wanted = 2 * (KILLS + 1) * EACH
+    wanted = 3 * (KILLS + 1) * EACH
     async with asyncio.timeout(200):
         while await pool.fetchval("SELECT count(*) FROM assessments") < wanted:
             await asyncio.sleep(0.1)
