@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,7 +39,7 @@ async def claim(pool: Pool, limit: int = 10, seconds: float = 60.0) -> list[Job]
 
 async def finish(pool: Pool, job: Job) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        assert await JobStore(pool).finish(job, job.seen_ns, connection)
+        assert await JobStore(pool).finish([(job, job.seen_ns)], connection)
 
 
 async def test_no_more_are_claimed_than_may_run(pool: Pool) -> None:
@@ -103,15 +104,18 @@ async def test_a_look_under_way_is_waited_for_by_a_change(pool: Pool) -> None:
 class Running:
     """A runner whose jobs take a moment, and which counts how many run at once."""
 
+    read_at_once = 10
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.now = self.most = self.ended = 0
 
-    async def score(self, job: Job) -> Scored:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(0.02)
-        self.now -= 1
+    async def score(self, job: Job, turn: AbstractAsyncContextManager[None]) -> Scored:
+        async with turn:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.02)
+            self.now -= 1
         return Scored(job)
 
     async def settle(self, scored: Scored) -> None:

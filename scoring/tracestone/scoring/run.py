@@ -270,9 +270,7 @@ class Runner:
                     for assessment in _assessments(scored, scored.outcome)
                 ]
                 await self._assessments.record_all(verdicts, connection)
-                stay = [
-                    scored.job for scored, mine in zip(batch, held, strict=True) if mine and scored.outcome is None
-                ]
+                stay = [scored.job for scored, mine in zip(batch, held, strict=True) if mine and scored.outcome is None]
                 await self._jobs.raise_probabilities(stay, connection)
         return held
 
