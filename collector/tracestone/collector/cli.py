@@ -77,6 +77,19 @@ def config(config_file: Path | None, **flags: Any) -> None:
 
 @main.command()
 @settings_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def doctor(config_file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Check settings, disk, ports, stores, clocks and providers' keys, and say what to do. Changes and spends nothing.
+
+    Ends with 1 when something does not work.
+    """
+    from tracestone.collector.doctor import commands
+
+    run(commands.show(settings_from(flags, config_file), as_json=as_json))
+
+
+@main.command()
+@settings_options
 @click.option("--format", "fmt", type=click.Choice(["table", "json", "csv", "parquet"]), default="table")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answer.")
 @click.argument("statement")

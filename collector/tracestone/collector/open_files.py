@@ -36,6 +36,14 @@ def raise_limit(wanted: int) -> None:
 def connections_for(wanted: int) -> int:
     """How many connections each port may hold: as many as are wanted, or as files allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    return min(wanted, max(16, (soft - _OWN_FILES) // _PORTS))
+    return _within(soft, wanted)
+
+
+def connections_at_most(wanted: int) -> int:
+    """The same once the limit is raised."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _within(hard, wanted)
+
+
+def _within(files: int, wanted: int) -> int:
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(16, (files - _OWN_FILES) // _PORTS))

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlencode, urlsplit
 
 from tracestone.collector import data_folder
+from tracestone.collector.running_one import key_headers, to_running
 from tracestone.collector.sql_endpoint.limits import MAX_STATEMENT_BYTES
 from tracestone.collector.sql_endpoint.statements import Statement, Statements
 from tracestone.schema.engines.columnar import Columnar, StatementFailed, chdb_url
@@ -94,7 +95,7 @@ def _answer(text: str, settings: Settings, fmt: str, parameters: Mapping[str, st
     if settings.clickhouse_url is not None:
         yield from _from_server(text, settings, settings.clickhouse_url.get_secret_value(), shape)
         return
-    connection = _connection(settings)
+    connection = to_running(settings, settings.sql_port, settings.sql_max_seconds + _SLACK_SECONDS)
     try:
         connection.connect()
     except ssl.SSLError as error:
@@ -102,26 +103,8 @@ def _answer(text: str, settings: Settings, fmt: str, parameters: Mapping[str, st
     except OSError:
         yield _from_folder(text, settings, fmt, parameters)
         return
-    headers = {} if settings.api_key is None else {"X-API-Key": settings.api_key.get_secret_value()}
-    yield from _exchange(connection, "POST", f"/?{urlencode(shape)}", text.encode("utf-8", "surrogatepass"), headers)
-
-
-def _connection(settings: Settings) -> http.client.HTTPConnection:
-    """To the running Tracestone, with whose settings this command runs. Raises Rejected."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    timeout = settings.sql_max_seconds + _SLACK_SECONDS
-    if settings.tls_cert_file is None:
-        return http.client.HTTPConnection(host, settings.sql_port, timeout=timeout)
-    try:
-        # Its certificate itself is what is trusted, whoever signed it and for whatever name.
-        context = ssl.create_default_context(cafile=str(settings.tls_cert_file))
-        context.check_hostname = False
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if settings.tls_client_ca_file is not None and settings.tls_key_file is not None:
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password=lambda: b"")
-    except (OSError, ValueError) as error:
-        raise Rejected(f"The certificate {settings.tls_cert_file} or its key cannot be used: {error}") from error
-    return http.client.HTTPSConnection(host, settings.sql_port, timeout=timeout, context=context)
+    body = text.encode("utf-8", "surrogatepass")
+    yield from _exchange(connection, "POST", f"/?{urlencode(shape)}", body, key_headers(settings))
 
 
 def _from_server(text: str, settings: Settings, url: str, shape: Mapping[str, str]) -> Iterator[bytes]:
