@@ -105,6 +105,7 @@ class Collector:
         self._jobs = JobStore(pool)
         self._budgets = BudgetStore(pool)
         self._dead_jobs = DeadJobStore(pool)
+        self._reviews = ReviewStore(pool)
         self._dead_letters: DeadLetters | None = None
         self._deployment = ""
         self._told = EvaluationEventStore(pool)
@@ -192,6 +193,7 @@ class Collector:
                 judges=self._judges(),
                 budgets=budgets or (),
                 dead_jobs=dead or (),
+                reviews=await answer_within(_CHECK_SECONDS, self._reviews.counts()) or {},
                 emitted=self._emitter.counts if self._emitter else {},
             )
         )
@@ -272,7 +274,7 @@ class Collector:
             budgets_api.Deps(BudgetSetup(self._budgets, ScorerStore(self._pool), self.experiments)),
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),
-            reviews_api.Deps(ReviewStore(self._pool), spans, assessments),
+            reviews_api.Deps(self._reviews, spans, assessments),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
             web.Told(self.health, self.warnings, self.backlogs, self.metrics),
             settings,

@@ -47,6 +47,7 @@ class Facts:
     judges: Mapping[str, float] = field(default_factory=dict)
     budgets: Sequence[BudgetState] = ()
     dead_jobs: Sequence[DeadCount] = ()
+    reviews: Mapping[str, int] = field(default_factory=dict)
     emitted: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -90,6 +91,8 @@ class _Told(Collector):
         yield from _budgets(facts.budgets)
         dead = [((each.scorer_name, each.code), each.jobs) for each in facts.dead_jobs]
         yield _gauge("scoring_dead_jobs", "Scoring jobs that were given up.", ("scorer", "code"), dead)
+        reviews = [((scorer,), count) for scorer, count in facts.reviews.items()]
+        yield _gauge("reviews_waiting", "Targets that wait for a person's answer.", ("scorer",), reviews)
 
 
 def _budgets(states: Sequence[BudgetState]) -> Iterator[Metric]:

@@ -35,6 +35,11 @@ class ReviewStore:
             rows = await self._pool.fetch(self._sql["page"], after, scorer, _listed(among), PAGE)
         return [_review(row) for row in rows]
 
+    async def counts(self) -> dict[str, int]:
+        """How many reviews of each scorer wait. Raises StorageDown."""
+        with storage_errors():
+            return {row["scorer_name"]: row["reviews"] for row in await self._pool.fetch(self._sql["counts"])}
+
     async def get(self, review_id: int) -> Review:
         """One that waits. Raises NotFound, StorageDown."""
         with storage_errors():

@@ -45,6 +45,10 @@ WITH over AS (DELETE FROM reviews WHERE review_id = $1 AND seen_ns <= $2)
 UPDATE reviews SET taken_by = '', taken_until = NULL, taken_seen_ns = NULL
 WHERE review_id = $1 AND seen_ns > $2
 
+-- name: counts
+-- How many reviews of each scorer wait.
+SELECT scorer_name, count(*) AS reviews FROM reviews GROUP BY scorer_name ORDER BY scorer_name
+
 -- name: full
 -- Scorers for which so many reviews wait.
 SELECT scorer_name FROM reviews GROUP BY scorer_name HAVING count(*) >= $1
