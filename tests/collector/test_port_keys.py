@@ -98,6 +98,7 @@ def _routes() -> list[tuple[str, str]]:
         web.keys_api.Deps,
         web.prices_api.Deps,
         web.reviews_api.Deps,
+        web.webhooks_api.Deps,
         web.PageDeps,
     )
     none = [cls(**dict.fromkeys(cls.__dataclass_fields__)) for cls in apis]
@@ -131,7 +132,7 @@ async def test_every_path_demands_a_key(site: Site) -> None:
                 assert served == [True] * 4
             elif path.startswith("/v1/"):
                 assert (answers[0], served[1:]) == (401, [True, False, False]), path
-            elif path.startswith(KEYS):
+            elif path.startswith((KEYS, "/api/v1/webhooks")):
                 assert answers == [401, 403, 403, 403], path
             else:
                 reads = method in ("GET", "HEAD") or path in READING_POSTS

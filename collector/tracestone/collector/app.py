@@ -18,6 +18,7 @@ from tracestone.collector import (
     reviews_api,
     scoring_api,
     web,
+    webhooks_api,
 )
 from tracestone.collector.auth.visible import VisibleAssessments, VisibleSpans
 from tracestone.collector.connections import HttpLimits
@@ -51,6 +52,7 @@ from tracestone.collector.ui.pages import Deps as PageDeps
 from tracestone.collector.wal.log import Log, open_log
 from tracestone.collector.wal.receipt import ReceiptClock
 from tracestone.collector.wal.remote import SharedPage
+from tracestone.collector.webhook_dispatch import Dispatcher
 from tracestone.schema.backfilling import BackfillSetup
 from tracestone.schema.budgeting import BudgetSetup
 from tracestone.schema.engines.columnar import Columnar, StatementFailed
@@ -77,6 +79,8 @@ from tracestone.schema.stores.rewrites import RewriteStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.stores.touches import TouchStore
+from tracestone.schema.stores.webhooks import WebhookStore
+from tracestone.schema.webhook_setup import WebhookSetup
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +117,7 @@ class Collector:
             self.logs, self.assessments, lambda: self.barrier(("traces",)), lambda: self._deployment
         )
         self._emitter: Emitter | None = None
+        self._webhooks: Dispatcher | None = None
         self._scoring_problem: Callable[[], str] = lambda: ""
         self._judges: Callable[[], dict[str, float]] = dict
         self._stack = AsyncExitStack()
@@ -195,6 +200,7 @@ class Collector:
                 dead_jobs=dead or (),
                 reviews=await answer_within(_CHECK_SECONDS, self._reviews.counts()) or {},
                 emitted=self._emitter.counts if self._emitter else {},
+                webhooks=self._webhooks.counts if self._webhooks else {},
             )
         )
 
@@ -258,6 +264,7 @@ class Collector:
         otlp = self._otlp = self._otlp_ports(receiving)
         self._stack.push_async_callback(otlp.stop)
         await otlp.start()
+        webhooks = await self._start_webhooks()
         spans, assessments = VisibleSpans(self._columnar), VisibleAssessments(self._pool)
         scoring = self._scoring_api()
         app = web.main_app(
@@ -275,6 +282,7 @@ class Collector:
             keys_api.Deps(KeyStore(self._pool), self.experiments, doors.gate),
             prices_api.Deps(self._pricing, PriceTable(self._columnar), RewriteStore(self._pool)),
             reviews_api.Deps(self._reviews, spans, assessments),
+            webhooks_api.Deps(webhooks),
             PageDeps(spans, assessments, self._columnar, self.barrier, _authority(settings.host, otlp.grpc_port)),
             web.Told(self.health, self.warnings, self.backlogs, self.metrics),
             settings,
@@ -288,6 +296,22 @@ class Collector:
         }
         # Before the servers of this process are stopped one after the other.
         self._stack.callback(otlp.end_soon)
+
+    async def _start_webhooks(self) -> WebhookSetup:
+        """Applies the setting `webhooks` and begins to deliver. Raises StartRefused."""
+        private = self._settings.webhooks_private
+        setup = WebhookSetup(WebhookStore(self._pool), self.experiments, private=private)
+        try:
+            new = await setup.apply(self._settings.webhooks)
+        except Invalid as error:
+            raise StartRefused(f"The setting {error.field} cannot be used: {error.reason}.") from error
+        if new:
+            told = "webhooks are new; `tracestone webhooks secret NAME` gives each its secret"
+            logger.info(told, extra={"action": "webhooks", "webhooks": ", ".join(new)})
+        self._webhooks = Dispatcher(setup.store, private=private)
+        self._webhooks.start()
+        self._stack.push_async_callback(self._webhooks.stop)
+        return setup
 
     def receiver_counters(self) -> list[dict[str, float]]:
         """What each process that receives has counted since the start."""

@@ -23,6 +23,7 @@ from tracestone.collector.quality_commands import quality
 from tracestone.collector.review_commands import review
 from tracestone.collector.rewrite_commands import renormalise, reprice
 from tracestone.collector.score_commands import score
+from tracestone.collector.webhooks_commands import webhooks
 from tracestone.schema.settings import Settings, shown
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ main.add_command(prices)
 main.add_command(quality)
 main.add_command(review)
 main.add_command(score)
+main.add_command(webhooks)
 main.add_command(reprice)
 main.add_command(renormalise)
 

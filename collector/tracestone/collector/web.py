@@ -10,7 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tracestone.collector import backfills_api, budgets_api, doors, keys_api, prices_api, reviews_api, scoring_api
+from tracestone.collector import (
+    backfills_api,
+    budgets_api,
+    doors,
+    keys_api,
+    prices_api,
+    reviews_api,
+    scoring_api,
+    webhooks_api,
+)
 from tracestone.collector.auth.caller import caller
 from tracestone.collector.metrics import page
 from tracestone.collector.mlflow_api import routes as mlflow_routes
@@ -84,6 +93,7 @@ def main_app(
     keys: keys_api.Deps,
     prices: prices_api.Deps,
     reviews: reviews_api.Deps,
+    webhooks: webhooks_api.Deps,
     pages: PageDeps,
     told: Told,
     settings: Settings,
@@ -100,6 +110,7 @@ def main_app(
         *prices_api.routes(prices),
         *reviews_api.routes(reviews),
         *review_routes.routes(reviews),
+        *webhooks_api.routes(webhooks),
         *mlflow_routes.routes(mlflow),
         *mlflow_routes.fallback(),
         *ui_routes.routes(pages),

@@ -208,6 +208,14 @@ class Settings(BaseSettings):
         description="Headers, or gRPC metadata, of these requests, as name=value,name=value with values URL-encoded.",
     )
 
+    webhooks: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Webhooks on assessments and alerts, applied at start (see docs/outbound.md).",
+    )
+    webhooks_private: bool = Field(
+        False, description="Let webhooks be addresses of private networks, and http beyond this machine."
+    )
+
     prices_file: Path | None = Field(
         None, description="YAML file with prices of this deployment, applied at start (see docs/costs.md)."
     )

@@ -27,7 +27,7 @@ BOUND_PREFIXES = (
     "/reviews/",
 )
 # How this installation itself is looked after.
-_ADMIN_PREFIX = "/api/v1/keys"
+_ADMIN_PREFIXES = ("/api/v1/keys", "/api/v1/webhooks")
 # Read by whoever may read, changed by whoever looks after this installation.
 _ADMIN_CHANGES = (
     "/api/v1/budgets",
@@ -50,7 +50,7 @@ def main_port(scope: Scope) -> Need:
         return OPEN
     if path.startswith("/v1/"):
         return _INGEST
-    if path.startswith(_ADMIN_PREFIX):
+    if path.startswith(_ADMIN_PREFIXES):
         return Need("admin")
     if path.startswith(_ADMIN_CHANGES) and scope["method"] not in _READING_METHODS:
         return Need("admin")

@@ -49,6 +49,7 @@ class Facts:
     dead_jobs: Sequence[DeadCount] = ()
     reviews: Mapping[str, int] = field(default_factory=dict)
     emitted: Mapping[str, int] = field(default_factory=dict)
+    webhooks: Mapping[str, int] = field(default_factory=dict)
 
 
 def exposition(facts: Facts) -> bytes:
@@ -77,6 +78,8 @@ class _Told(Collector):
         yield _counter("evaluations", "Evaluation events of log records, by what became of them.", ("outcome",), events)
         emitted = [((outcome,), count) for outcome, count in facts.emitted.items()]
         yield _counter("evaluations_emitted", "Assessments as events to an OTLP endpoint.", ("outcome",), emitted)
+        tries = [((outcome,), count) for outcome, count in facts.webhooks.items()]
+        yield _counter("webhook_tries", "Deliveries to webhooks, by what became of a try.", ("outcome",), tries)
         if facts.mirror_waiting is not None:
             help_text = "Rows of assessments and experiments that ClickHouse does not have yet."
             yield _gauge("mirror_waiting_rows", help_text, (), [((), facts.mirror_waiting)])
