@@ -13,7 +13,7 @@ from tracestone.scoring import head
 Row = dict[str, Any]
 
 
-def verdict(number: int, experiment_id: int, value: float | None, probability: float, **fields: Any) -> Row:
+def verdict(number: int, experiment_id: int, said: float | None, probability: float, **fields: Any) -> Row:
     plain: Row = {
         "assessment_id": f"a-{experiment_id}-{number}",
         "experiment_id": experiment_id,
@@ -22,7 +22,7 @@ def verdict(number: int, experiment_id: int, value: float | None, probability: f
         "name": "polite",
         "kind": "feedback",
         "value": "",
-        "value_number": value,
+        "value_number": said,
         "scorer_name": "polite",
         "scorer_version": 1,
         "probability": probability,
@@ -102,6 +102,91 @@ async def test_the_interval_holds_the_truth_as_often_as_it_says(
     bias = sum(row["estimate"] - truth[experiment_id] for experiment_id, row in found.items()) / len(found)
     assert abs(bias) < 0.02
     assert sum(row["estimated_targets"] for row in found.values()) / len(found) == pytest.approx(1000, rel=0.03)
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.05, 0.5)], ids=["10%", "strata"])
+async def test_the_interval_of_a_share_holds_the_truth_as_often_as_it_says(
+    columnar: Columnar, rates: tuple[float, ...]
+) -> None:
+    """400 times 1,000 targets, each of three words; with strata a tenth of the traffic is of another mixture."""
+    drawn, rows, truth = random.Random(7), [], {}
+    words, usual, second = ("good", "fair", "poor"), (60, 30, 10), (10, 20, 70)
+    for experiment_id in range(1, 401):
+        counts = dict.fromkeys(words, 0)
+        for number in range(1000):
+            other = len(rates) > 1 and number % 10 == 0
+            [word] = drawn.choices(words, second if other else usual)
+            counts[word] += 1
+            rate = rates[1] if other else rates[0]
+            if drawn.random() < rate:
+                rows.append(verdict(number, experiment_id, None, rate, value=word))
+        truth.update({(experiment_id, word): count / 1000 for word, count in counts.items()})
+    await store(columnar, rows)
+    found = await columnar.query("SELECT * FROM quality WHERE period = 'all' AND segment = ''")
+    estimated = {(row["experiment_id"], row["category"]): row for row in found}
+    assert len(estimated) == len(found)
+    assert estimated.keys() <= truth.keys()
+    for word in words:
+        mine = [(row, truth[key]) for key, row in estimated.items() if key[1] == word]
+        assert len(mine) > 390
+        held = sum(row["low"] - 1e-12 <= share <= row["high"] + 1e-12 for row, share in mine)
+        assert 0.92 <= held / len(mine) < 1
+        assert abs(sum(row["estimate"] - share for row, share in mine) / len(mine)) < 0.01
+    sums = [sum(row["estimate"] for row in found if row["experiment_id"] == number) for number in (1, 200, 400)]
+    assert sums == pytest.approx([1, 1, 1])
+
+
+async def test_shares_are_those_of_the_formulas(columnar: Columnar) -> None:
+    """One word of weight 2 and three of weight 4, an error beside them: as if it were 1 and all others 0."""
+    rows = [
+        verdict(1, 1, None, 0.5, value="good"),
+        *(verdict(number, 1, None, 0.25, value="poor") for number in (2, 3, 4)),
+        verdict(5, 1, None, 0.5, error="TIMEOUT", error_code="TIMEOUT"),
+    ]
+    # The same for numbers, in another experiment.
+    rows += [verdict(number, 2, float(number == 1), 0.5 if number == 1 else 0.25) for number in (1, 2, 3, 4)]
+    await store(columnar, rows)
+    found = await columnar.query(
+        "SELECT * FROM quality WHERE period = 'all' AND segment = '' ORDER BY experiment_id, category"
+    )
+    good, poor, number = found
+    assert [(row["category"], row["verdicts"], row["failed"]) for row in found] == [
+        ("good", 4, 1),
+        ("poor", 4, 1),
+        ("", 4, 0),
+    ]
+    assert (good["estimate"], poor["estimate"]) == (pytest.approx(2 / 14), pytest.approx(12 / 14))
+    same = ("estimate", "low", "high", "estimated_targets", "unknown_weight")
+    assert [good[name] for name in same] == [pytest.approx(number[name]) for name in same]
+
+
+async def test_a_word_among_yes_and_no_counts_them_in_its_share(columnar: Columnar) -> None:
+    said = [("yes", 1), ("yes", 1), ("no", 0), ("unsure", None)]
+    await store(columnar, [verdict(n, 1, number, 1.0, value=word) for n, (word, number) in enumerate(said)])
+    await store(columnar, [verdict(n, 2, number, 1.0, value=word) for n, (word, number) in enumerate(said[:3])])
+    await store(columnar, [verdict(1, 3, None, 1.0, value='{"a": 1}')])
+    found = await columnar.query(
+        "SELECT experiment_id, category, estimate, low, high, verdicts FROM quality"
+        " WHERE period = 'all' AND segment = '' ORDER BY experiment_id, category"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        (1, "", pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), 3),
+        (1, "no", 0.25, 0.25, 0.25, 4),
+        (1, "unsure", 0.25, 0.25, 0.25, 4),
+        (1, "yes", 0.5, 0.5, 0.5, 4),
+        (2, "", pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), 3),
+        (3, "", None, None, None, 0),
+    ]
+
+
+async def test_a_thousand_words_are_fifty_rows(columnar: Columnar) -> None:
+    await store(columnar, [verdict(number, 1, None, 0.5, value=f"word {number:04}") for number in range(1000)])
+    await store(columnar, [verdict(number, 1, None, 0.5, value="usual") for number in range(1000, 1010)])
+    found = await columnar.query(
+        "SELECT category, estimate FROM quality WHERE period = 'all' AND segment = '' ORDER BY estimate DESC"
+    )
+    assert len(found) == 50
+    assert found[0] == {"category": "usual", "estimate": pytest.approx(10 / 1010)}
 
 
 async def test_the_numbers_are_those_of_the_formulas(columnar: Columnar) -> None:
