@@ -95,6 +95,7 @@ def _routes() -> list[tuple[str, str]]:
         web.scoring_api.Deps,
         web.backfills_api.Deps,
         web.budgets_api.Deps,
+        web.jobs_api.Deps,
         web.keys_api.Deps,
         web.prices_api.Deps,
         web.reviews_api.Deps,

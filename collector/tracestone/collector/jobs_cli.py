@@ -1,16 +1,16 @@
 """`tracestone jobs`: what the commands do. Jobs are in Postgres; workers take up what is replayed."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import click
 
 from tracestone.collector.command_stores import postgres
+from tracestone.collector.jobs_api import shown, waiting
 from tracestone.schema.errors import Invalid
 from tracestone.schema.settings import Settings
 from tracestone.schema.stores.dead_jobs import DeadJob, DeadJobStore
-from tracestone.schema.stores.jobs import JobStore, Waiting
+from tracestone.schema.stores.jobs import JobStore
 
 _COLUMNS = "{:>8}  {:16}  {:24}  {:>10}  {:40}  {:20}  {}"
 _MESSAGE_CHARACTERS = 120
@@ -38,7 +38,7 @@ async def show(settings: Settings, *, as_json: bool) -> None:
         store = JobStore(pool)
         states, waits = await store.by_state(), await store.waits()
     if as_json:
-        click.echo(json.dumps({"states": states, "waits": [_waiting(each) for each in waits]}))
+        click.echo(json.dumps({"states": states, "waits": [waiting(each) for each in waits]}))
         return
     for state, count in states.items():
         click.echo(f"{count:>8}  {state.replace('_', ' ')}")
@@ -57,14 +57,14 @@ async def list_dead(settings: Settings, scorer: str | None, code: str | None, *,
         store, after = DeadJobStore(pool), 0
         while found := await store.page(after, scorer, code):
             for job in found:
-                click.echo(json.dumps(_dead(job)) if as_json else _line(job))
+                click.echo(json.dumps(shown(job)) if as_json else _line(job))
             after = found[-1].dead_id
 
 
 async def show_dead(settings: Settings, number: int) -> None:
     """Prints one dead job as JSON. Raises NotFound."""
     async with postgres(settings) as pool:
-        click.echo(json.dumps(_dead(await DeadJobStore(pool).get(number)), indent=2))
+        click.echo(json.dumps(shown(await DeadJobStore(pool).get(number)), indent=2))
 
 
 async def replay_dead(settings: Settings, chosen: Chosen) -> None:
@@ -83,33 +83,6 @@ async def drop_dead(settings: Settings, chosen: Chosen, *, sure: bool) -> None:
     async with postgres(settings) as pool:
         count = await DeadJobStore(pool).drop(ids, chosen.scorer, chosen.code)
     click.echo(f"{count} job(s) dropped.")
-
-
-def _waiting(waiting: Waiting) -> dict[str, Any]:
-    return {**asdict(waiting), "resumes_at": waiting.resumes_at.isoformat()}
-
-
-def _dead(job: DeadJob) -> dict[str, Any]:
-    told = asdict(job)
-    row = told.pop("job")
-    kept = (
-        "scorer_version",
-        "target_type",
-        "span_id",
-        "session_id",
-        "failures",
-        "deliveries",
-        "calls",
-        "cost_usd",
-        "input_tokens",
-        "output_tokens",
-    )
-    return {
-        **told,
-        "died_at": job.died_at.isoformat(),
-        **{name: row.get(name) for name in kept},
-        "enqueued_at": row.get("enqueued_at"),
-    }
 
 
 def _line(job: DeadJob) -> str:
