@@ -12,6 +12,7 @@ from support.judged import ONE_CALL, Judged, good, judge
 from support.openai_server import Answer, Failure, Held, OpenAIServer
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
+from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.judge_replies import MAX_CHARACTERS, JudgeReply, JudgeReplyStore
 from tracestone.scoring.calls.account import charged
 from tracestone.scoring.calls.cached import FREE, Cached, digest
@@ -69,6 +70,30 @@ async def test_what_led_to_no_verdict_is_asked_anew(judged: Judged, provider_ser
     other = next(each for each in await judged.verdicts([1]) if each.name == "again")
     assert (other.value, other.metadata["cached_calls"], other.cost_usd) == (True, "1", 0.0)
     assert len(provider_server.received) == 3
+
+
+async def test_an_ensemble_that_is_tried_again_pays_only_the_member_that_failed(
+    judged: Judged, provider_server: OpenAIServer
+) -> None:
+    """The first member asks about politeness, the second about brevity, whose provider fails twice."""
+    failures = [Failure(500, "down"), Failure(500, "down")]
+
+    def answer(body: dict[str, Any]) -> Answer | Failure:
+        return failures.pop() if "brevity" in str(body["messages"]) and failures else good()
+
+    provider_server.answer = answer
+    members = []
+    for name, asked in (("polite", "Is {{ outputs }} polite?"), ("short", "Rate the brevity of {{ outputs }}.")):
+        await judged.scorers.define(define(name, "judge", judge(provider_server, instructions=asked)))
+        members.append({"name": name, "version": 1})
+    await judged.enqueue({"combine": "all", "members": members}, [1], kind="ensemble")
+    async with judged.working(cache=True):
+        await judged.until()
+    (verdict,) = await judged.verdicts([1])
+    assert (verdict.value, verdict.error) == (True, None)
+    assert (verdict.metadata["failed_attempts"], verdict.metadata["cached_calls"]) == ("2", "1")
+    short = ["brevity" in str(each.body["messages"]) for each in provider_server.received]
+    assert (short.count(True), short.count(False)) == (3, 1)
 
 
 async def test_calls_at_the_same_time_share_one_and_its_failure(

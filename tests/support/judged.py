@@ -73,12 +73,18 @@ class Judged:
         self._folder = folder
 
     async def enqueue(
-        self, parameters: dict[str, Any], numbers: Sequence[int], name: str = "tone", *, differing: bool = True
+        self,
+        parameters: dict[str, Any],
+        numbers: Sequence[int],
+        name: str = "tone",
+        *,
+        differing: bool = True,
+        kind: str = "judge",
     ) -> None:
         """Traces with these numbers, each with a text of its own if `differing`, and a job for each."""
         rows = [Row(numbered(n), output=f"Parcel {n} is on its way." if differing else "Gladly.") for n in numbers]
         await store(self.columnar, rows)
-        scorer = await self.scorers.define(define(name, "judge", parameters))
+        scorer = await self.scorers.define(define(name, kind, parameters))
         config = await self.scorers.put_config(
             name, version=None, experiment_id=None, sample_rate=1.0, filter="", salt=""
         )

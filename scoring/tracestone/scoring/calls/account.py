@@ -59,6 +59,28 @@ def charged(scorer: str, experiment_id: int) -> Iterator[Account]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def part() -> Iterator[None]:
+    """A part of an attempt that comes to a verdict of its own, whatever becomes of the others.
+
+    Its calls are on the attempt's account too. What it was answered is known when the attempt is made again.
+    """
+    whole = current()
+    own = Account(whole.scorer, whole.experiment_id, made=whole.made)
+    token = _CURRENT.set(own)
+    try:
+        yield
+    except Deferred:
+        whole.when_it_ends_well += own.when_it_ends_well
+        raise
+    else:
+        own.ended_well()
+    finally:
+        _CURRENT.reset(token)
+        whole.add(own.spent)
+        whole.cached += own.cached
+
+
 def current() -> Account:
     """The account of the call that is about to be made; one without a scorer when nobody set it."""
     found = _CURRENT.get()

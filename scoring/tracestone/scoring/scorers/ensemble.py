@@ -10,6 +10,7 @@ from tracestone.schema.assessments import value_number, value_text
 from tracestone.schema.errors import MissingExtra, NotFound
 from tracestone.schema.scorers.ensembles import Ensemble, Member
 from tracestone.schema.stores.jobs import Usage
+from tracestone.scoring.calls import account
 from tracestone.scoring.scorers.protocol import AttemptFailed, Outcome, Subject, TargetScorer
 
 _MOST_SHOWN = 500
@@ -67,7 +68,8 @@ class EnsembleScorer:
     async def _one(self, member: Member, subject: Subject) -> _Said:
         try:
             scorer = await self._find(member.name, member.version)
-            outcome = await scorer.score(subject)
+            with account.part():
+                outcome = await scorer.score(subject)
         except AttemptFailed as failure:
             return _Said(member, failure=failure)
         except MissingExtra as error:
