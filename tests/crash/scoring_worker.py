@@ -1,6 +1,9 @@
-"""One worker process for the crash test: `scoring_worker.py POSTGRES_URL CLICKHOUSE_URL DATABASE FIRST LAST`.
+"""One scoring process for the crash tests, until it is killed.
 
-Stores the traces FIRST to LAST, then scores whatever is in the queue, and mirrors the verdicts, until it is killed.
+    scoring_worker.py POSTGRES_URL CLICKHOUSE_URL DATABASE FOLDER LAG_SECONDS [FIRST LAST]
+
+Looks for finished targets, its sweep LAG_SECONDS behind, and scores what is in the queue. FOLDER is its own. Before, it
+stores the traces FIRST to LAST, where it is the only process of its ClickHouse; then it mirrors the verdicts too.
 """
 
 import asyncio
@@ -24,7 +27,9 @@ from tracestone.scoring.watch import Watcher
 from tracestone.scoring.worker import Worker
 
 
-async def main(postgres_url: str, clickhouse_url: str, database: str, first: int, last: int) -> None:
+async def main(
+    postgres_url: str, clickhouse_url: str, database: str, folder: Path, lag_seconds: float, first: int, last: int
+) -> None:
     """Runs for ever."""
     columnar = Columnar(clickhouse_url, database=database, clients=2)
     await columnar.open()
@@ -39,7 +44,6 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
         AssessmentStore(pool),
         LiteLLM(),
     )
-    folder = Path(clickhouse_url.removeprefix("chdb://")).with_name("verdicts")
     watcher = Watcher(
         scorers,
         jobs,
@@ -47,12 +51,13 @@ async def main(postgres_url: str, clickhouse_url: str, database: str, first: int
         woken,
         interval_ms=50,
         sweep_seconds=0,
-        visibility_lag_seconds=0,
+        visibility_lag_seconds=lag_seconds,
     )
     worker = Worker(runner, jobs, woken, KeptVerdicts(folder), concurrency=4, lease_seconds=1.0)
     sys.stdout.write("working\n")
     sys.stdout.flush()
-    await asyncio.gather(watcher.run(stopping), worker.run(stopping), mirror(Outbox(pool, columnar)))
+    mirroring = [mirror(Outbox(pool, columnar))] if columnar.embedded else []
+    await asyncio.gather(watcher.run(stopping), worker.run(stopping), *mirroring)
 
 
 async def mirror(outbox: Outbox) -> None:
@@ -63,4 +68,5 @@ async def mirror(outbox: Outbox) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], *map(int, sys.argv[4:])))
+    first_to_last = [int(argument) for argument in sys.argv[6:]] or [1, 0]
+    asyncio.run(main(*sys.argv[1:4], Path(sys.argv[4]), float(sys.argv[5]), *first_to_last))

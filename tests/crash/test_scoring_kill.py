@@ -61,6 +61,8 @@ async def test_every_trace_has_one_verdict_after_kills(
             sys.executable,
             str(TESTS / "crash" / "scoring_worker.py"),
             *where,
+            str(tmp_path / "verdicts"),
+            "0",
             str(first),
             str(first + EACH - 1),
             stdout=asyncio.subprocess.PIPE,

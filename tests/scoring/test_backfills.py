@@ -13,12 +13,13 @@ from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.errors import Invalid, NotFound
 from tracestone.schema.online import OnlineSetup
 from tracestone.schema.scorers.definition import define
-from tracestone.schema.stores.backfills import BackfillStore
+from tracestone.schema.stores.backfills import BackfillStore, LeasedBackfill
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.backfill import Backfiller
 from tracestone.scoring.sample import Sampler
+from tracestone.scoring.watch import Watcher
 
 
 class Bench:
@@ -32,8 +33,10 @@ class Bench:
         self.setup = BackfillSetup(OnlineSetup(self.scorers, ExperimentStore(pool, 100), columnar), self.store)
 
     def backfiller(self, page: int = 1000) -> Backfiller:
-        sampler = Sampler(self.columnar, settle_ms=0, max_trace_age_ms=1000)
-        return Backfiller(self.store, JobStore(self.pool), sampler, asyncio.Event(), page=page)
+        return Backfiller(self.store, JobStore(self.pool), self._sampler(), asyncio.Event(), page=page)
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self.columnar, settle_ms=0, max_trace_age_ms=1000)
 
     async def traces(self, numbers: range, **fields: Any) -> None:
         await self.scorers.define(define("failed", "error", {}))
@@ -45,6 +48,40 @@ class Bench:
     def asked(self, hours: float = 24, **fields: Any) -> dict[str, Any]:
         since = datetime.now(UTC) - timedelta(hours=hours)
         return {"scorer": "failed", "since": since.isoformat()} | fields
+
+    async def online(self, **fields: Any) -> None:
+        """An online configuration, and what it decides of what is there."""
+        plain: dict[str, Any] = {"version": None, "experiment_id": None, "salt": ""}
+        await self.scorers.put_config("failed", **(plain | fields))
+        await self.pool.execute("UPDATE scoring_progress SET due_ns = 0")
+        watcher = Watcher(
+            self.scorers, JobStore(self.pool), self._sampler(), asyncio.Event(),
+            interval_ms=50, sweep_seconds=0, visibility_lag_seconds=0,
+        )  # fmt: skip
+        for _ in range(3):  # a sweep goes to the end of a minute at a time
+            await watcher.tick()
+
+    async def killed_before_it_advances(self) -> None:
+        """A process that dies in its first page with something in it, after it wrote down what it decided."""
+        worker = self.backfiller(page=4)
+
+        async def advance(*_: Any, **__: Any) -> int:
+            raise RuntimeError("killed")
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(LeasedBackfill, "advance", advance)
+            with pytest.raises(RuntimeError):
+                await worker.tick()
+
+    async def coverage(self) -> dict[str, int]:
+        """The sums of the view."""
+        names = ("finished", "scored", "failed", "waiting", "not_chosen", "filtered")
+        [row] = await self.columnar.query(
+            f"SELECT {', '.join(f'sum({name}) AS {name}' for name in names)} FROM coverage"
+        )
+        counts = {name: int(row[name]) for name in names}
+        assert counts["finished"] == sum(counts.values()) - counts["finished"]
+        return counts
 
     async def jobs(self) -> list[tuple[str, str, str, float]]:
         rows = await self.pool.fetch("SELECT * FROM scoring_jobs ORDER BY trace_id, span_id, session_id")
@@ -96,6 +133,53 @@ async def test_filter_and_rate_choose_and_the_probability_is_kept(bench: Bench) 
     found = await bench.jobs()
     assert len(found) == estimate.chosen == (await bench.store.get(backfill.backfill_id)).chosen
     assert {probability for *_, probability in found} == {0.5}
+
+
+@pytest.mark.parametrize("target", ["trace", "span", "session"])
+async def test_coverage_counts_each_target_once_beside_online(bench: Bench, target: Any) -> None:
+    """Online chose some and left out those with errors; two backfills, killed in between, choose more."""
+    await bench.traces(range(1, 31))
+    await bench.traces(range(31, 46), state="ERROR")
+    if target == "session":
+        await bench.scorers.define(define("failed", "refusal", {}))
+    ok = {"trace": "state = 'OK'", "span": "status_code != 'ERROR'", "session": "session_id != 's0'"}[target]
+    await bench.online(sample_rate=0.3, filter=ok, target_type=target, idle_seconds=0)
+    total = {"trace": 45, "span": 45, "session": 3}[target]
+    counts = await bench.coverage()
+    chosen = {row[:3] for row in await bench.jobs()}
+    assert (counts["finished"], counts["waiting"]) == (total, len(chosen))
+    filtered = counts["filtered"]
+    assert filtered == {"trace": 15, "span": 15, "session": 1}[target]
+
+    await bench.setup.start(bench.asked(1, target=target, filter=ok, sample_rate=0.6))
+    await bench.killed_before_it_advances()
+    while await bench.backfiller(page=4).tick():
+        pass
+    more = {row[:3] for row in await bench.jobs()}
+    assert more >= chosen
+    counts = await bench.coverage()
+    assert (counts["finished"], counts["waiting"], counts["filtered"]) == (total, len(more), filtered)
+    assert counts["not_chosen"] == total - filtered - len(more)
+
+    # One with another filter takes nothing back; what it chooses besides is chosen.
+    await bench.setup.start(bench.asked(target=target, filter=f"NOT ({ok})"))
+    while await bench.backfiller(page=4).tick():
+        pass
+    counts = await bench.coverage()
+    assert (counts["finished"], counts["waiting"], counts["filtered"]) == (total, len(more) + filtered, 0)
+    assert len(await bench.jobs()) == len(more) + filtered
+
+
+async def test_coverage_is_there_without_an_online_configuration(bench: Bench) -> None:
+    await bench.traces(range(1, 11))
+    await bench.traces(range(11, 16), state="ERROR")
+    await bench.setup.start(bench.asked(filter="state = 'OK'", sample_rate=0.5))
+    while await bench.backfiller(page=2).tick():
+        pass
+    chosen = len(await bench.jobs())
+    assert await bench.coverage() == {
+        "finished": 15, "waiting": chosen, "not_chosen": 10 - chosen, "filtered": 5, "scored": 0, "failed": 0
+    }  # fmt: skip
 
 
 async def test_it_is_paused_resumed_and_cancelled(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from tracestone.scoring.code.sandbox import Sandbox
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.run import Runner, Scored
-from tracestone.scoring.scorers.protocol import Outcome
+from tracestone.scoring.scorers.protocol import Named, Outcome
 from tracestone.scoring.subjects import Subjects
 from tracestone.scoring.worker import Worker
 
@@ -70,14 +70,16 @@ class Bench:
         await store(self.columnar, rows)
         await self.enqueue_ids(kind, parameters, [row.trace_id for row in rows], name)
 
-    async def enqueue_ids(self, kind: str, parameters: dict[str, Any], ids: Sequence[str], name: str = "tone") -> None:
+    async def enqueue_ids(
+        self, kind: str, parameters: dict[str, Any], ids: Sequence[str], name: str = "tone", seen_ns: int = 0
+    ) -> None:
         scorer = await self.scorers.define(define(name, kind, parameters))
         config = await self.scorers.put_config(
             name, version=None, experiment_id=None, sample_rate=0.5, filter="", salt=""
         )
         async with self.jobs.look(config.config_id, "prompt") as held:
             assert held is not None
-            targets = [Target(0, trace_id, probability=0.5) for trace_id in ids]
+            targets = [Target(0, trace_id, probability=0.5, seen_ns=seen_ns) for trace_id in ids]
             await held.advance(Cursor(2**62), name, scorer.version, targets)
 
     def worker(self, **fields: Any) -> Worker:
@@ -304,6 +306,30 @@ async def test_a_verdict_that_exists_already_stays(bench: Bench) -> None:
     await bench.runner.run(job)
     assert await bench.verdict() == earlier
     assert await bench.jobs.waiting(1) == 0
+
+
+async def test_several_answers_and_an_error_take_each_others_place(bench: Bench) -> None:
+    """A judge with two questions fails, answers the later state of the trace, answers another question, and fails."""
+    named = (Named("polite", True), Named("stars", 3))
+    said: list[Outcome] = [
+        Outcome("LLM_JUDGE", "m", error=AssessmentError("TIMEOUT")),
+        Outcome("LLM_JUDGE", "m", named=named),
+        Outcome("LLM_JUDGE", "m", named=named[:1]),
+        Outcome("LLM_JUDGE", "m", error=AssessmentError("INVALID_VERDICT")),
+    ]
+    found = []
+    for state, outcome in enumerate(said, 1):
+        await bench.enqueue_ids("error", {}, [numbered(1)], seen_ns=state)
+        await bench.runner.settle(Scored(await bench.claim(), outcome, seen_ns=state))
+        verdicts = await bench.assessments.by_trace(0, numbered(1))
+        found.append({each.name: each.error.code if each.error else each.value for each in verdicts})
+    assert found == [
+        {"tone": "TIMEOUT"},
+        {"tone.polite": True, "tone.stars": 3},
+        {"tone.polite": True},
+        {"tone": "INVALID_VERDICT"},
+    ]
+    assert await bench.pool.fetchval("SELECT count(*) FROM assessment_history") == 4
 
 
 async def test_a_trace_that_kills_its_workers_ends_in_an_error(bench: Bench) -> None:

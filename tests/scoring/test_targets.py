@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.scorers.online import Stratum
+from tracestone.schema.stores.coverage import CoverageStore
 from tracestone.scoring.sample import Sampler
 
 
@@ -86,6 +88,73 @@ async def test_what_changes_nothing_for_the_scorer_is_not_scored_again(bench: Be
     assert await bench.pool.fetchval("SELECT count(*) FROM assessment_history") == 0
 
 
+async def test_a_window_taken_up_after_a_kill_is_accounted_for_under_its_first_version(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decisions of a window are written down, then the process dies; meanwhile there is another version."""
+    await bench.configure(sample_rate=0.5)
+    await store(bench.columnar, [Row(numbered(number)) for number in range(1, 41)])
+
+    class Killed(Exception):
+        """The process ends here."""
+
+    async def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.jobs, "enqueue", kill)
+        patched.setattr("tracestone.scoring.watch._PAGES_PER_LOOK", 1)
+        with pytest.raises(Killed):
+            await bench.sweep()
+    assert (await bench.coverage())["finished"] == 40
+    await bench.scorers.define(define("short", "response_length", {"unit": "words", "maximum": 6}))
+    added = await bench.sweep()
+    assert await bench.coverage() == {"finished": 40, "waiting": added, "not_chosen": 40 - added}
+    await store(bench.columnar, [Row(numbered(50), seen_ago=0, written_ago=0)])
+    await bench.sweep()
+    rows = await bench.columnar.query("SELECT scorer_version, sum(finished) AS n FROM coverage GROUP BY 1 ORDER BY 1")
+    assert [tuple(row.values()) for row in rows] == [(1, 40), (2, 1)]
+
+
+async def test_a_collector_whose_clock_is_ahead_makes_nothing_late(bench: Bench) -> None:
+    ahead: dict[str, Any] = {"seen_ago": -600, "written_ago": 61}
+    await store(bench.columnar, [Row(numbered(1), session_id="a", **ahead)])
+    await bench.configure()
+    assert await bench.watch() == 1
+    await bench.configure(target_type="session", idle_seconds=60)
+    assert await bench.watch() == 1
+
+
+@pytest.mark.parametrize("target_type", ["trace", "span", "session"])
+async def test_what_comes_from_a_collector_whose_clock_is_behind_is_scored(bench: Bench, target_type: Any) -> None:
+    """The trace was last seen in the future, so what comes after does not move that."""
+    await bench.configure("error", {}, target_type=target_type, idle_seconds=0)
+    await store(bench.columnar, [Row(numbered(1), session_id="a", seen_ago=-600, written_ago=50)])
+    assert await bench.watch() == 1
+    await bench.score()
+    assert [each.value for each in await bench.all_verdicts()] == [False]
+    for table, change in (
+        ("trace_rows", "'ERROR' AS state, 1 AS error_count, 2 AS span_count, now64(9) AS version"),
+        ("span_rows", "'ERROR' AS status_code, received_at + INTERVAL 1 NANOSECOND AS received_at"),
+    ):
+        await bench.columnar.command(f"INSERT INTO {table} SELECT * REPLACE ({change}) FROM {table}")
+    assert await bench.watch() == 1
+    await bench.score()
+    assert [each.value for each in await bench.all_verdicts()] == [True]
+
+
+async def test_a_session_that_lost_a_trace_is_still_scored_once(bench: Bench) -> None:
+    """Its state is then an earlier one than it was chosen in."""
+    await bench.configure("error", {}, target_type="session", idle_seconds=0)
+    await store(bench.columnar, [Row(numbered(n), session_id="a", seen_ago=50 - n, written_ago=40) for n in (1, 2)])
+    assert await bench.watch() == 1
+    await bench.columnar.command("DELETE FROM trace_rows WHERE trace_id = {id:String}", {"id": numbered(2)})
+    await bench.score()
+    [verdict] = await bench.all_verdicts()
+    assert (verdict.value, verdict.metadata["failed_attempts"]) == (False, "3")
+    assert await bench.watch() == 0
+
+
 async def test_what_arrives_while_a_target_is_scored_is_scored_after(bench: Bench) -> None:
     await bench.configure("error", {})
     await store(bench.columnar, [Row(numbered(1), seen_ago=50, written_ago=50)])
@@ -135,6 +204,27 @@ async def test_the_more_urgent_comes_first(bench: Bench) -> None:
     assert await bench.watch() == 6
     claimed = await bench.jobs.claim(3, uuid4(), 60)
     assert {job.scorer_name for job in claimed} == {"urgent"}
+
+
+async def test_decisions_are_forgotten_by_month_and_nothing_is_counted_twice(bench: Bench) -> None:
+    """Of a target that came back both decisions are there until the earlier month is forgotten; one counts."""
+    await bench.columnar.command(
+        "INSERT INTO scoring_decisions"
+        " (scorer_name, scorer_version, target_type, trace_id, decision, seen_at, decided_at)"
+        " SELECT 'short', 1, 'trace', t.1, 'not_chosen',"
+        " now('UTC') - toIntervalDay(t.2), now('UTC') - toIntervalDay(t.3)"
+        " FROM (SELECT arrayJoin([('gone', 150, 150), ('back', 150, 150), ('back', 1, 1), ('backfilled', 260, 1),"
+        " ('recent', 20, 20)]) AS t)"
+    )
+    assert await bench.coverage() == {"finished": 4, "not_chosen": 4}
+    await CoverageStore(bench.columnar, 0).forget()
+    await CoverageStore(bench.columnar, 365).forget()
+    assert await bench.coverage() == {"finished": 4, "not_chosen": 4}
+    await CoverageStore(bench.columnar, 100).forget()
+    await CoverageStore(bench.columnar, 100).forget()
+    assert await bench.coverage() == {"finished": 3, "not_chosen": 3}
+    rows = await bench.columnar.query("SELECT trace_id FROM scoring_decisions ORDER BY trace_id")
+    assert [row["trace_id"] for row in rows] == ["back", "backfilled", "recent"]
 
 
 async def test_every_target_is_accounted_for_with_several_watchers_and_pages(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -9,7 +10,7 @@ from support.stored_traces import Row, numbered, store
 from tracestone.schema.engines.columnar import Columnar
 from tracestone.schema.engines.postgres import Pool
 from tracestone.schema.scorers.definition import define
-from tracestone.schema.stores.jobs import JobStore
+from tracestone.schema.stores.jobs import JobStore, Usage, Wait
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.scoring.sample import Sampler
 from tracestone.scoring.watch import Watcher
@@ -171,6 +172,43 @@ async def test_a_full_queue_pauses_and_loses_nothing(scorers: ScorerStore, pool:
     await pool.execute("DELETE FROM scoring_jobs WHERE trace_id = $1", numbered(1))
     await one.tick()
     assert numbered(2) in [trace_id for _, trace_id, _ in await jobs_of(pool)]
+
+
+async def test_jobs_that_wait_for_a_budget_hold_up_only_their_scorer(
+    scorers: ScorerStore, pool: Pool, columnar: Columnar
+) -> None:
+    for name in ("capped", "free"):
+        await configure(scorers, pool, name)
+    await store(columnar, [Row(numbered(number)) for number in (1, 2, 3)])
+    one, jobs = watcher(pool, columnar, max_waiting=3), JobStore(pool)
+    assert await one.tick() == 6
+    for job in await jobs.claim(6, uuid4(), 60):
+        if job.scorer_name == "capped":
+            await jobs.defer(job, Usage(), Wait("budget", "is spent", seconds=3000))
+        else:
+            async with pool.acquire() as connection:
+                await jobs.finish([(job, job.seen_ns)], connection)
+    await store(columnar, [Row(numbered(4), seen_ago=0, written_ago=0)])
+    assert await one.tick() == 1
+    assert [trace_id for name, trace_id, _ in await jobs_of(pool) if name == "free"][-1] == numbered(4)
+    # Once the budget is there again, what waited is chosen.
+    await pool.execute("DELETE FROM scoring_jobs WHERE scorer_name = 'capped'")
+    assert await one.tick() >= 1
+    assert ("capped", numbered(4), 1.0) in await jobs_of(pool)
+
+
+async def test_all_scorers_together_fill_the_queue(scorers: ScorerStore, pool: Pool, columnar: Columnar) -> None:
+    names = [f"scorer-{number:02}" for number in range(21)]
+    for name in names:
+        await configure(scorers, pool, name)
+    await store(columnar, [Row(numbered(1))])
+    await watcher(pool, columnar).tick()
+    crowd = await JobStore(pool).crowded(1)
+    assert crowd.full
+    assert "another" in crowd
+    crowd = await JobStore(pool).crowded(2)
+    assert not crowd.full
+    assert names[0] not in crowd
 
 
 async def test_a_filter_that_fails_holds_up_only_itself(scorers: ScorerStore, pool: Pool, columnar: Columnar) -> None:

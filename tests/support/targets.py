@@ -61,6 +61,14 @@ class Bench:
         )  # fmt: skip
         return await watcher.tick()
 
+    async def sweep(self) -> int:
+        """The sweep alone."""
+        [config] = await self.scorers.configs()
+        now_ns = await self.sampler.now_ns()
+        watcher = Watcher(self.scorers, self.jobs, self.sampler, asyncio.Event(), interval_ms=50)
+        added, _ = await watcher._look(config, "sweep", now_ns)
+        return added
+
     async def score(self) -> None:
         """Works until the queue is empty."""
         stopping = asyncio.Event()
@@ -76,6 +84,10 @@ class Bench:
         rows = await self.pool.fetch("SELECT DISTINCT experiment_id, trace_id FROM assessments ORDER BY 1, 2")
         found = await self.assessments.by_traces([(row["experiment_id"], row["trace_id"]) for row in rows])
         return [verdict for verdicts in found.values() for verdict in verdicts]
+
+    async def all_verdicts(self) -> list[Assessment]:
+        """Those of the session a too."""
+        return [*await self.verdicts(), *await self.assessments.by_session(0, "a")]
 
     async def mirror(self) -> None:
         """Assessments become visible in ClickHouse."""

@@ -39,7 +39,7 @@ class Assessment:
     A trace target has only `trace_id`, a span target `trace_id` and `span_id`, a session target only
     `session_id` (of `experiment_id`). Ids of traces and spans are lower-case hex. `value` is any JSON value.
     `scorer_name` and `scorer_version` are set together, by our own scorers. `probability` is the chance with
-    which the target was sampled; `target_seen_ns` is when something of the target last arrived, and `input_digest`
+    which the target was sampled; `target_seen_ns` is the state of the target (`TraceInfo.seen_ns`), and `input_digest`
     of what the scorer was given. `origin` is "event" of one that an OpenTelemetry event brought. The store gives
     `assessment_id` and the times.
 

@@ -172,6 +172,12 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Such limits for models, or for all models of a provider together (see docs/scoring.md).",
     )
+    coverage_days: int = Field(
+        400,
+        ge=0,
+        le=36_500,
+        description="How long the view coverage tells what became of a finished target, in whole months; 0: for ever.",
+    )
     judge_cache_days: int = Field(
         30, ge=0, le=3650, description="How long a model's answer to a judge is used for the same question; 0: never."
     )

@@ -37,6 +37,26 @@ class TraceInfo:
         """What it is known by: the same trace id in two experiments is two traces."""
         return self.experiment_id, self.trace_id
 
+    @property
+    def seen_ns(self) -> int:
+        """Which state it is in: when a span last arrived, and a nanosecond for each span.
+
+        So it grows with every span, also with one from a collector whose clock is behind another's.
+        """
+        return self.last_seen_ns + self.span_count
+
+
+@dataclass(frozen=True)
+class SessionTraces:
+    """The latest traces of a session in order of start, how many it has, and its state.
+
+    `seen_ns` is when something of it last arrived, and a nanosecond for each of its spans, as `TraceInfo.seen_ns`.
+    """
+
+    infos: tuple[TraceInfo, ...]
+    count: int
+    seen_ns: int
+
 
 @dataclass(frozen=True)
 class Trace:

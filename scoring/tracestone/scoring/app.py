@@ -13,6 +13,7 @@ from tracestone.schema.settings import Settings
 from tracestone.schema.stores.assessments import AssessmentStore
 from tracestone.schema.stores.backfills import BackfillStore
 from tracestone.schema.stores.budgets import BudgetStore
+from tracestone.schema.stores.coverage import CoverageStore
 from tracestone.schema.stores.dead_jobs import DeadJobStore
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.jobs import JobStore
@@ -90,7 +91,9 @@ class Scoring:
             traces=self._traces,
             provider_wait_seconds=settings.provider_wait_seconds,
         )
-        self._forget = (self._budgets.store.forget, DeadJobStore(pool).forget, replies.forget, traces.forget)
+        coverage = CoverageStore(columnar, settings.coverage_days)
+        dead = DeadJobStore(pool)
+        self._forget = (self._budgets.store.forget, dead.forget, replies.forget, traces.forget, coverage.forget)
         self._watcher = Watcher(self._scorers, jobs, sampler, woken, interval_ms=settings.watch_interval_ms)
         self._backfiller = Backfiller(BackfillStore(pool), jobs, sampler, woken)
         self._worker = Worker(

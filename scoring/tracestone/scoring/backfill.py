@@ -1,7 +1,8 @@
 """Works off backfills: page after page of what is stored, as fast as the queue and the backfill's own rate allow.
 
 Progress is a cursor in Postgres, moved in the transaction that enqueues, so a crash or a second process repeats
-nothing. Its jobs have a lower priority than those of live traffic.
+nothing. What is decided of the targets of a page, chosen or not, is written down before that. Its jobs have a lower
+priority than those of live traffic.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from tracestone.scoring.watch import MAX_WAITING_REVIEWS
 
 logger = logging.getLogger(__name__)
 
-# With this many jobs in the queue a backfill waits; live traffic may have many more.
+# With this many jobs of its scorer a backfill waits; live traffic may have many more.
 MAX_WAITING_JOBS = 5_000
 _POLL_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 30.0
@@ -54,10 +55,10 @@ class Backfiller:
         """A page of every backfill that may go on; whether one could go on at once. Raises StorageDown."""
         more, full = False, await self._jobs.full_of_reviews(MAX_WAITING_REVIEWS)
         for backfill_id in await self._backfills.ready():
-            if await self._jobs.waiting(MAX_WAITING_JOBS) >= MAX_WAITING_JOBS:
-                return False
+            crowd = await self._jobs.crowded(MAX_WAITING_JOBS)
             async with self._backfills.hold(backfill_id) as held:
-                if held is None or held.backfill.config.scorer_name in full:
+                scorer_name = "" if held is None else held.backfill.config.scorer_name
+                if held is None or scorer_name in full or scorer_name in crowd:
                     continue
                 try:
                     more = await self._page_of(held) or more
@@ -77,6 +78,7 @@ class Backfiller:
         end_ns = min(backfill.to_ns, (backfill.due_ns // _DAY_NS + 1) * _DAY_NS)
         window = Window(Cursor(backfill.due_ns, backfill.key), end_ns, "sweep")
         chosen = await self._sampler.choose_past(backfill.config, window, page)
+        await self._sampler.account_past(backfill.config, backfill.version, window, chosen)
         done = not chosen.more and end_ns >= backfill.to_ns
         wait = pause if chosen.targets else 0.0
         if await held.advance(chosen.cursor, chosen.targets, done=done, pause_seconds=wait):

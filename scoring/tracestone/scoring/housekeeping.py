@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from tracestone.schema.engines.columnar import StatementFailed
 from tracestone.schema.errors import StorageDown
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ async def run(stopping: asyncio.Event, forget: Sequence[Callable[[], Awaitable[N
         for each in forget:
             try:
                 await each()
-            except StorageDown as error:
+            except (StorageDown, StatementFailed) as error:
                 logger.warning("what is old stays", extra={"action": "housekeeping", "reason": str(error)})
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _SECONDS)

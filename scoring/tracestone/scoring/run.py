@@ -148,9 +148,12 @@ class Runner:
                     await stack.enter_async_context(turn)
                 loaded = await self._load(job)
                 attempt.subject = loaded.subject
+                if loaded.seen_ns < job.seen_ns and job.failures < _LOAD_RETRIES:
+                    # A replica of ClickHouse that is behind; or part of the target was deleted, and so it stays.
+                    return Scored(job, again=self._backoff)
                 # A target that something new came for, but nothing that the scorer reads, keeps its verdict.
                 if loaded.digest == job.scored_digest:
-                    return Scored(job, seen_ns=loaded.seen_ns)
+                    return Scored(job, seen_ns=max(loaded.seen_ns, job.seen_ns))
                 if job.target_type != "session":
                     await stack.enter_async_context(turn)
                 attempt.began_ns = clock.now_ns()
@@ -240,7 +243,10 @@ class Runner:
             async with self._pool.acquire() as connection, connection.transaction():
                 dead = await self._dead.bury(job, scored.seen_ns, connection)
                 held = dead is not None or bool(await self._jobs.finish([(job, scored.seen_ns)], connection))
-                for assessment in _assessments(scored, outcome) if held else []:
+                verdicts = _assessments(scored, outcome) if held else []
+                if verdicts:
+                    await self._assessments.forget_others(verdicts, connection)
+                for assessment in verdicts:
                     recorded = await self._assessments.record(assessment, connection)
                     if dead is not None:
                         await self._dead.explain(dead, recorded.assessment_id, connection)
@@ -263,12 +269,12 @@ class Runner:
             async with self._pool.acquire() as connection, connection.transaction():
                 ended = await self._jobs.finish([(scored.job, scored.seen_ns) for scored in batch], connection)
                 held = [(scored.job.job_id, scored.job.lease) in ended for scored in batch]
-                verdicts = [
-                    assessment
-                    for scored, mine in zip(batch, held, strict=True)
-                    if mine and scored.outcome is not None
-                    for assessment in _assessments(scored, scored.outcome)
-                ]
+                verdicts: list[Assessment] = []
+                for scored, mine in zip(batch, held, strict=True):
+                    said = _assessments(scored, scored.outcome) if mine and scored.outcome is not None else []
+                    if scored.outcome is not None and scored.outcome.named and said:
+                        await self._assessments.forget_others(said, connection)
+                    verdicts += said
                 await self._assessments.record_all(verdicts, connection)
                 stay = [scored.job for scored, mine in zip(batch, held, strict=True) if mine and scored.outcome is None]
                 await self._jobs.raise_probabilities(stay, connection)
@@ -302,7 +308,7 @@ def _traced(scored: Scored, attempt: Attempt) -> Scored:
 def _scored(job: Job, outcome: Outcome, loaded: Loaded | None) -> Scored:
     if loaded is None:  # nothing is known of its state but what it was chosen by
         return Scored(job, outcome, seen_ns=job.seen_ns)
-    return Scored(job, outcome, seen_ns=loaded.seen_ns, digest=loaded.digest, head=loaded.head)
+    return Scored(job, outcome, seen_ns=max(loaded.seen_ns, job.seen_ns), digest=loaded.digest, head=loaded.head)
 
 
 def _assessments(scored: Scored, outcome: Outcome) -> list[Assessment]:

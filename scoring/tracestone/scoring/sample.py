@@ -28,8 +28,6 @@ from tracestone.schema.stores.jobs import Cursor, Look, Target
 
 # A row is stamped when the statement that writes it begins, and readable when it ends: usually sooner than this.
 GRACE_MS = 1000
-# How far the clocks of a collector (last_seen) and of ClickHouse (when a row was written) may be apart.
-_CLOCK_SKEW_NS = 60 * 1_000_000_000
 _SQL = sqlfiles.queries("clickhouse", "sampling")
 
 
@@ -60,12 +58,13 @@ _WHEN = {"trace": _SQL["due_traces"], "span": _SQL["due_traces"], "session": _SQ
 class Chosen:
     """One page of chosen targets.
 
-    `cursor` is where the next page begins, `more` whether there may be one now.
+    `cursor` is where the next page begins, `more` whether there may be one now. `hashes` are those that chose them.
     """
 
     targets: list[Target]
     cursor: Cursor
     more: bool
+    hashes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,11 @@ class Window:
     until_ns: int
     look: Look
     left_out: tuple[int, ...] = ()
+
+
+def _deciding(config: OnlineConfig, version: int) -> dict[str, Any]:
+    scorer = {"scorer_name": config.scorer_name, "scorer_version": version, "target_type": config.target_type}
+    return scorer | sampling(config)
 
 
 class Sampler:
@@ -158,22 +162,37 @@ class Sampler:
             )
             for row in rows
         ]
+        hashes = tuple(int(row["hash"]) for row in rows)
         if len(rows) < page:
-            return Chosen(targets, Cursor(window.until_ns), False)
-        return Chosen(targets, Cursor(int(rows[-1]["due_ns"]), str(rows[-1]["key"])), True)
+            return Chosen(targets, Cursor(window.until_ns), False, hashes)
+        return Chosen(targets, Cursor(int(rows[-1]["due_ns"]), str(rows[-1]["key"])), True, hashes)
 
     async def account(self, config: OnlineConfig, version: int, window: Window) -> None:
         """Writes down what is decided of every target of a window, chosen or not. Safe to repeat.
 
         Raises StatementFailed, StorageDown.
         """
-        strata = [config.stratum(number) for number in range(len(config.rates))]
         await self._columnar.command(
             compose(self._composed("account", config), config.filter),
             self._parameters(config, window)
-            | {"scorer_name": config.scorer_name, "scorer_version": version, "target_type": config.target_type}
-            | {"strata": strata}
-            | sampling(config),
+            | {"strata": [config.stratum(number) for number in range(len(config.rates))]}
+            | _deciding(config, version),
+        )
+
+    async def account_past(self, config: OnlineConfig, version: int, window: Window, chosen: Chosen) -> None:
+        """Writes down what a page that `choose_past` gave decided of every target up to its end. Safe to repeat.
+
+        A target of which more was decided before is still counted once. Raises StatementFailed, StorageDown.
+        """
+        after, last = window.after, chosen.cursor
+        page = {"after_ns": after.due_ns, "after_key": after.key, "last_ns": last.due_ns, "last_key": last.key}
+        until_ns = min(window.until_ns, last.due_ns + 1)
+        await self._columnar.command(
+            compose(past.composed("account_past", config), config.filter),
+            past.span_of(config, after.due_ns, until_ns)
+            | page
+            | {"chosen": list(chosen.hashes)}
+            | _deciding(config, version),
         )
 
     def _composed(self, query: str, config: OnlineConfig) -> str:
@@ -200,7 +219,7 @@ class Sampler:
 
     def _waits(self, config: OnlineConfig, window: Window) -> dict[str, int]:
         idle_ns = int(config.idle_seconds * 1e9)
-        # A row due after t was written after t less the wait, give or take the difference of two clocks.
+        # A row due from t on was written no earlier than t less the wait, whatever collectors take the time to be.
         longest_wait = self._settle_ns if window.look == "prompt" else max(self._settle_ns, self._age_ns)
         longest_wait = idle_ns if config.target_type == "session" else longest_wait
         longest_wait = max(longest_wait, self._grace_ns)
@@ -209,4 +228,4 @@ class Sampler:
             if config.target_type == "session"
             else {"settle_ns": self._settle_ns, "age_ns": self._age_ns, "prompt": int(window.look == "prompt")}
         )
-        return times | {"written_after_ns": window.after.due_ns - longest_wait - _CLOCK_SKEW_NS}
+        return times | {"written_after_ns": window.after.due_ns - longest_wait - 1}

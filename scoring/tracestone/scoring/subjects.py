@@ -3,13 +3,13 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from tracestone.schema.spans import Span
 from tracestone.schema.stores.jobs import Job
-from tracestone.schema.traces import Trace, TraceInfo
+from tracestone.schema.traces import SessionTraces, Trace
 from tracestone.scoring import head
 from tracestone.scoring.load import BatchedTraces, TraceReader
 from tracestone.scoring.scorers.protocol import Subject
@@ -23,8 +23,8 @@ MAX_TURNS = 200
 class TargetReader(TraceReader, Protocol):
     """Where traces, sessions and single spans are read; `stores.spans.SpanStore` is one."""
 
-    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> tuple[list[TraceInfo], int]:
-        """The latest traces of a session in order of start, and how many it has. Raises StorageDown."""
+    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> SessionTraces:
+        """The latest traces of a session, none when it is unknown. Raises StorageDown."""
         ...
 
     async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
@@ -36,8 +36,8 @@ class TargetReader(TraceReader, Protocol):
 class Loaded:
     """A subject as it was read.
 
-    `seen_ns` is when something of it last arrived, `digest` the SHA-256 of all that a scorer could read, in hex,
-    `head` the chance with which it was kept at its source, None when it is unknown.
+    `seen_ns` is the state it was in (`TraceInfo.seen_ns`), `digest` the SHA-256 of all that a scorer could read, in
+    hex, `head` the chance with which it was kept at its source, None when it is unknown.
     """
 
     subject: Subject
@@ -67,7 +67,7 @@ class Subjects:
             return None
         if job.target_type == "span":
             return await self._span(job, trace)
-        return await computed(trace.spans, lambda: _loaded(subject_of(trace, job.expectations), [trace]))
+        return await computed(trace.spans, lambda: _loaded(subject_of(trace, job.expectations), trace.info.seen_ns))
 
     async def _span(self, job: Job, trace: Trace) -> Loaded | None:
         span = next((span for span in trace.spans if span.span_id == job.span_id), None)
@@ -76,25 +76,28 @@ class Subjects:
         if span is None:
             return None
         alone = Trace(trace.info, (span,), trace.cut)
-        return await computed([span], lambda: _loaded(subject_of_span(alone, span, job.expectations), [trace]))
+        return await computed(
+            [span], lambda: _loaded(subject_of_span(alone, span, job.expectations), trace.info.seen_ns)
+        )
 
     async def _session(self, job: Job) -> Loaded | None:
-        infos, count = await self._reader.of_session(job.experiment_id, job.session_id, MAX_TURNS)
-        found = await asyncio.gather(*(self._traces.trace(info.experiment_id, info.trace_id) for info in infos))
+        session = await self._reader.of_session(job.experiment_id, job.session_id, MAX_TURNS)
+        found = await asyncio.gather(*(self._traces.trace(*info.key) for info in session.infos))
         traces = [trace for trace in found if trace is not None]
         if not traces:
             return None
+        omitted = session.count - len(session.infos)
         return await computed(
             (span for trace in traces for span in trace.spans),
-            lambda: _loaded(subject_of_session(job.session_id, traces, count - len(infos), job.expectations), traces),
+            lambda: _loaded(subject_of_session(job.session_id, traces, omitted, job.expectations), session.seen_ns),
         )
 
 
-def _loaded(subject: Subject, traces: Sequence[Trace]) -> Loaded:
+def _loaded(subject: Subject, seen_ns: int) -> Loaded:
+    told = subject.span if subject.span is not None else subject.trace.root
     # Of a session nothing is known: which of its traces are here depends on the chances of all of them.
-    told = subject.span if subject.span is not None else subject.trace.root if len(traces) == 1 else None
     known = None if told is None or subject.target_type == "session" else head.probability(told.trace_state)
-    return Loaded(subject, max(trace.info.last_seen_ns for trace in traces), digest(subject), known)
+    return Loaded(subject, seen_ns, digest(subject), known)
 
 
 def digest(subject: Subject) -> str:

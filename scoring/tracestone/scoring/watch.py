@@ -4,7 +4,10 @@ A trace, and every span of it, is finished when its root has ended and nothing c
 nothing came for `max_trace_age_ms`. The moment it became so, or became visible to queries if that was later,
 is when it is *due*:
 
-    due = max(last_seen + (complete ? settle : age), moment its row was written + a second's grace)
+    due = max(min(last_seen, written) + (complete ? settle : age), written + a second's grace)
+
+`written` is when its row was written by ClickHouse's clock, `last_seen` when its last span arrived by a collector's. A
+collector whose clock is ahead makes nothing late, and one whose clock is behind at most forgoes the wait.
 
 A session is finished when nothing of it came for the configuration's `idle_seconds`, and due likewise. What says itself
 that it is over, by an attribute of a span (`mapping/ends.csv`), is finished without waiting.
@@ -39,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 VISIBILITY_LAG_SECONDS = 30.0
 SWEEP_SECONDS = 10.0
-# Beyond this many jobs the looks pause; their cursors wait, so nothing is lost.
+# With this many jobs a scorer's looks pause; their cursors wait, so nothing is lost. Those of the others go on.
 MAX_WAITING_JOBS = 50_000
 # Beyond this many reviews of a scorer its looks pause likewise: people answer slowly.
 MAX_WAITING_REVIEWS = 10_000
@@ -92,7 +95,10 @@ class Watcher:
     async def tick(self) -> int:
         """One look for every configuration; returns how many jobs were added."""
         configs = await self._scorers.configs()
-        if not configs or await self._jobs.waiting(self._max_waiting) >= self._max_waiting:
+        if configs:
+            crowd = await self._jobs.crowded(self._max_waiting)
+            configs = [config for config in configs if config.scorer_name not in crowd]
+        if not configs:
             return 0
         now_ns = await self._sampler.now_ns()
         windows: list[tuple[Look, int]] = [("prompt", now_ns)]
@@ -148,6 +154,7 @@ class Watcher:
                 # These windows end at fixed times, so that the pages of one need no second account.
                 end_ns = min(window.until_ns, (window.after.due_ns // _SWEEP_NS + 1) * _SWEEP_NS)
                 window = replace(window, until_ns=end_ns)
+                version = await self._jobs.begin_window(config.config_id, version)
                 if first or not held.cursor.key:
                     await self._sampler.account(config, version, window)
             chosen = await self._sampler.choose(config, window)

@@ -80,6 +80,24 @@ class AssessmentStore:
         if assessments:
             await connection.execute(self._sql["record"], [_columns(_stamped(each)) for each in assessments])
 
+    async def forget_others(self, verdicts: Sequence[Assessment], connection: Connection) -> None:
+        """Removes what the scorer's version said of this target, in this state or before, under other names.
+
+        In the caller's transaction; `verdicts` are all that it says now. Their last state is kept.
+        """
+        one = verdicts[0]
+        await connection.execute(
+            self._sql["forget_others"],
+            one.trace_id,
+            one.span_id,
+            one.session_id,
+            one.experiment_id,
+            one.scorer_name,
+            one.scorer_version,
+            [each.name for each in verdicts],
+            one.target_seen_ns,
+        )
+
     async def observe(self, assessments: Sequence[Assessment]) -> Observed:
         """Stores what others said, under the ids given. Safe to repeat.
 

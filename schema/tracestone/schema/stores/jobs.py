@@ -22,7 +22,8 @@ from tracestone.schema.assessments import TargetType
 from tracestone.schema.engines.postgres import Connection, Pool, storage_errors
 
 _LIMITS_SECONDS = 1.0
-
+# All scorers together may have as many jobs as so many of them alone.
+_SCORERS_TOGETHER = 20
 Look = Literal["prompt", "sweep"]
 Number = TypeVar("Number", int, float)
 
@@ -118,7 +119,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Target:
-    """A chosen target, with the chance it had. `seen_ns` is when something of it last arrived."""
+    """A chosen target, with the chance it had. `seen_ns` is its state (`TraceInfo.seen_ns`)."""
 
     experiment_id: int
     trace_id: str = ""
@@ -127,6 +128,17 @@ class Target:
     seen_ns: int = 0
     probability: float = 1.0
     stratum: str = ""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The scorers that have enough jobs; all of them when the queue is `full`."""
+
+    scorers: frozenset[str] = frozenset()
+    full: bool = False
+
+    def __contains__(self, scorer_name: str) -> bool:
+        return self.full or scorer_name in self.scorers
 
 
 class LeasedLook:
@@ -161,6 +173,8 @@ class LeasedLook:
         await self._connection.execute(
             self._sql["advance_look"], self._config_id, self._look, cursor.due_ns, cursor.key
         )
+        if self._look == "sweep" and not cursor.key:
+            await self._connection.execute(self._sql["end_window"], self._config_id)
         self.cursor = cursor
         return added
 
@@ -197,6 +211,14 @@ class JobStore:
         with storage_errors():
             return int(await self._pool.fetchval(self._sql["latest_version"], scorer_name))
 
+    async def begin_window(self, config_id: int, version: int) -> int:
+        """Notes, at once, the version that the sweep accounts its window under; returns the one it was begun with.
+
+        For whoever holds the sweep, which may be the successor of a process that was killed in the window.
+        """
+        with storage_errors():
+            return int(await self._pool.fetchval(self._sql["begin_window"], config_id, version))
+
     async def own_experiments(self, scorer_name: str) -> list[int]:
         """Experiments with a configuration of their own for a scorer."""
         with storage_errors():
@@ -212,6 +234,21 @@ class JobStore:
         """Scorers for which `bound` reviews or more wait for people: their looks pause."""
         with storage_errors():
             return {row["scorer_name"] for row in await self._pool.fetch(self._reviews["full"], bound)}
+
+    async def crowded(self, bound: int) -> Crowd:
+        """Which scorers have `bound` jobs or more, those that wait for a budget included.
+
+        Counts no further while there are fewer jobs than that altogether.
+        """
+        if await self.waiting(bound) < bound:
+            return Crowd()
+        with storage_errors():
+            rows = await self._pool.fetch(self._sql["by_scorer"])
+        jobs = {str(row["scorer_name"]): int(row["jobs"]) for row in rows}
+        return Crowd(
+            frozenset(name for name, count in jobs.items() if count >= bound),
+            full=sum(jobs.values()) >= _SCORERS_TOGETHER * bound,
+        )
 
     async def by_state(self, bound: int = 100_000) -> dict[str, int]:
         """How many jobs are `running`, `ready`, `waiting` for their next try, `waiting_for_budget` and

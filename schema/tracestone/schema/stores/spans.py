@@ -10,7 +10,7 @@ from tracestone.schema.engines.columnar import Columnar, Row, StatementFailed
 from tracestone.schema.spans import Span, SpanEvent, SpanLink
 from tracestone.schema.stores.log_contents import LogContents
 from tracestone.schema.stores.otlp import OtlpTable
-from tracestone.schema.traces import Trace, TraceInfo
+from tracestone.schema.traces import SessionTraces, Trace, TraceInfo
 
 # Of one trace, read at once with their payloads; the rest is for SQL.
 MAX_SPANS = 20_000
@@ -142,12 +142,15 @@ class SpanStore:
         )
         return [_info(row) for row in rows]
 
-    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> tuple[list[TraceInfo], int]:
-        """The latest traces of a session, at most so many, in order of start, and how many it has."""
+    async def of_session(self, experiment_id: int, session_id: str, limit: int) -> SessionTraces:
+        """The latest traces of a session, at most so many; none when it is unknown."""
         rows = await self._columnar.query(
             _QUERIES["traces_of_session"], {"experiment_id": experiment_id, "session_id": session_id, "limit": limit}
         )
-        return [_info(row) for row in reversed(rows)], int(rows[0]["traces"]) if rows else 0
+        if not rows:
+            return SessionTraces((), 0, 0)
+        infos = tuple(_info(row) for row in reversed(rows))
+        return SessionTraces(infos, int(rows[0]["traces"]), int(rows[0]["seen_ns"]))
 
     async def span(self, experiment_id: int, trace_id: str, span_id: str) -> Span | None:
         """One span with its payload; None when unknown."""

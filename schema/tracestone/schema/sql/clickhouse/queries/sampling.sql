@@ -9,13 +9,14 @@ SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
 SELECT
     *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
     1. AS prior, 9007199254740992 AS cap,
-    toUnixTimestamp64Nano(last_seen) AS seen_ns,
+    toUnixTimestamp64Nano(last_seen) + span_count AS seen_ns,
     (experiment_id, trace_id) IN (
         SELECT experiment_id, trace_id FROM trace_ends
-        WHERE target = 'trace' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64})
+        WHERE target = 'trace' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE
     ) AS is_over,
     greatest(
-        toUnixTimestamp64Nano(last_seen) + multiIf(is_over, 0, complete, {settle_ns:Int64}, {age_ns:Int64}),
+        least(toUnixTimestamp64Nano(last_seen), written_ns)
+            + multiIf(is_over, 0, complete, {settle_ns:Int64}, {age_ns:Int64}),
         written_ns + {grace_ns:Int64}
     ) AS due_ns
 FROM (
@@ -55,28 +56,37 @@ SELECT
     *, '' AS of_trace, '' AS of_span, session_id AS of_session, user_ids[1] AS of_user, session_id AS key,
     1. AS prior, 9007199254740992 AS cap
 FROM (
-    SELECT
-        summed.*, quiet.seen_ns AS seen_ns, quiet.due_ns AS due_ns
+    SELECT quieted.*, arrived.seen_ns AS seen_ns
     FROM (
-        SELECT *
-        FROM sessions
+        SELECT summed.*, quiet.due_ns AS due_ns
+        FROM (
+            SELECT *
+            FROM sessions
+            WHERE (experiment_id, session_id) IN (SELECT experiment_id, session_id FROM (/* quiet sessions */))
+        ) AS summed
+        INNER JOIN (/* quiet sessions */) AS quiet
+            ON summed.experiment_id = quiet.experiment_id AND summed.session_id = quiet.session_id
+    ) AS quieted
+    INNER JOIN (
+        SELECT experiment_id, session_id, max(toUnixTimestamp64Nano(last_seen)) + sum(span_count) AS seen_ns
+        FROM traces
         WHERE (experiment_id, session_id) IN (SELECT experiment_id, session_id FROM (/* quiet sessions */))
-    ) AS summed
-    INNER JOIN (/* quiet sessions */) AS quiet
-        ON summed.experiment_id = quiet.experiment_id AND summed.session_id = quiet.session_id
+        GROUP BY experiment_id, session_id
+    ) AS arrived
+        ON quieted.experiment_id = arrived.experiment_id AND quieted.session_id = arrived.session_id
 )
 
 -- name: quiet_sessions
 -- Which sessions those are. One whose latest trace says that it is over waits for nothing.
 SELECT
     experiment_id, session_id,
-    max(toUnixTimestamp64Nano(last_seen)) AS seen_ns,
     (experiment_id, argMax(trace_id, last_seen)) IN (
         SELECT experiment_id, trace_id FROM trace_ends
-        WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64})
+        WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE
     ) AS is_over,
     greatest(
-        seen_ns + if(is_over, 0, {idle_ns:Int64}), max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}
+        max(toUnixTimestamp64Nano(least(last_seen, version))) + if(is_over, 0, {idle_ns:Int64}),
+        max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}
     ) AS due_ns
 FROM (
     SELECT experiment_id, session_id, trace_id, last_seen, version
@@ -171,10 +181,11 @@ SELECT min(due_ns) AS due_ns FROM (/* due */)
 -- threshold; `cap` is the greatest that fairness allows.
 SELECT
     experiment_id, of_trace AS trace_id, of_span AS span_id, of_session AS session_id, key, due_ns, seen_ns, stratum, prior,
-    least({thresholds:Array(UInt64)}[stratum + 1], cap) AS threshold
+    least({thresholds:Array(UInt64)}[stratum + 1], cap) AS threshold,
+    sipHash64(concat({salt:String}, char(0), {stage:String}, key)) AS hash
 FROM (SELECT *, /* stratum */ AS stratum FROM (/* due */) WHERE /* filter */)
 WHERE (due_ns, key) > ({after_ns:Int64}, {after_key:String})
-  AND bitShiftRight(sipHash64(concat({salt:String}, char(0), {stage:String}, key)), 11) < threshold
+  AND bitShiftRight(hash, 11) < threshold
 ORDER BY due_ns, key
 LIMIT {page:UInt64} WITH TIES
 
@@ -233,12 +244,52 @@ FROM (
     SELECT 0, '', 0
 )
 
+-- name: account_past
+-- The same of the targets of a backfill's page, from after one (due_ns, key) to another, beside what was decided of them
+-- before: whatever chose one, it is chosen. What the page did not choose, but would now, came meanwhile and is left out.
+INSERT INTO scoring_decisions (
+    scorer_name, scorer_version, experiment_id, target_type, trace_id, span_id, session_id, user_id, seen_at,
+    decision, stratum, probability, decided_at
+)
+SELECT
+    {scorer_name:String}, {scorer_version:UInt32}, found.experiment_id, {target_type:String},
+    found.of_trace, found.of_span, found.of_session, found.of_user,
+    greatest(fromUnixTimestamp64Nano(found.seen_ns, 'UTC'), known.seen_at),
+    multiIf(
+        found.chosen OR known.decision = 'chosen', 'chosen',
+        found.kept OR known.decision = 'not_chosen', 'not_chosen',
+        'filtered'),
+    known.stratum,
+    if(found.chosen OR known.decision = '', {thresholds:Array(UInt64)}[1] / 9007199254740992, known.probability), now64(9)
+FROM (
+    SELECT
+        experiment_id, of_trace, of_span, of_session, of_user, seen_ns, kept, hash,
+        kept AND bitShiftRight(hash, 11) < {thresholds:Array(UInt64)}[1] AS chosen
+    FROM (
+        SELECT *, /* filter */ AS kept, sipHash64(concat({salt:String}, char(0), {stage:String}, key)) AS hash
+        FROM (/* due */)
+    )
+    WHERE (due_ns, key) > ({after_ns:Int64}, {after_key:String}) AND (due_ns, key) <= ({last_ns:Int64}, {last_key:String})
+      AND NOT (chosen AND NOT has({chosen:Array(UInt64)}, hash))
+) AS found
+LEFT JOIN (
+    SELECT
+        experiment_id, trace_id, span_id, session_id, seen_at, toString(decision) AS decision,
+        toString(stratum) AS stratum, probability
+    FROM scoring_decisions FINAL
+    WHERE scorer_name = {scorer_name:String} AND scorer_version = {scorer_version:UInt32}
+      AND target_type = {target_type:String}
+      AND (trace_id, span_id, session_id) IN (SELECT of_trace, of_span, of_session FROM (/* due */))
+) AS known
+    ON found.experiment_id = known.experiment_id AND found.of_trace = known.trace_id
+    AND found.of_span = known.span_id AND found.of_session = known.session_id
+
 -- name: past_traces
 -- Traces that began in a range of time, complete or not, with the columns of the view `traces`.
 SELECT
-    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, lower(trace_id) AS key,
+    *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
     1. AS prior, 9007199254740992 AS cap,
-    toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
+    toUnixTimestamp64Nano(last_seen) + span_count AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM traces
 WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
   AND start_time < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
@@ -248,7 +299,8 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_spans
 -- Spans that began in a range of time, with the columns of the view `spans`.
 SELECT
-    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, concat(lower(trace_id), span_id) AS key,
+    *, trace_id AS of_trace, span_id AS of_span, '' AS of_session, user_id AS of_user,
+    concat(lower(trace_id), span_id) AS key,
     1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(received_at) AS seen_ns, toUnixTimestamp64Nano(start_time) AS due_ns
 FROM spans
@@ -260,14 +312,23 @@ WHERE start_time >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
 -- name: past_sessions
 -- Sessions that began in a range of time, with the columns of the view `sessions`.
 SELECT
-    *, '' AS of_trace, '' AS of_span, session_id AS of_session, session_id AS key,
-    1. AS prior, 9007199254740992 AS cap,
-    toUnixTimestamp64Nano(last_seen) AS seen_ns, toUnixTimestamp64Nano(first_seen) AS due_ns
-FROM sessions
-WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
-  AND first_seen < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
-  AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
-  AND experiment_id != 2147483647
+    summed.*, '' AS of_trace, '' AS of_span, summed.session_id AS of_session, summed.user_ids[1] AS of_user,
+    summed.session_id AS key, 1. AS prior, 9007199254740992 AS cap,
+    arrived.seen_ns AS seen_ns, toUnixTimestamp64Nano(summed.first_seen) AS due_ns
+FROM (
+    SELECT * FROM sessions
+    WHERE first_seen >= fromUnixTimestamp64Nano({from_ns:Int64}, 'UTC')
+      AND first_seen < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
+      AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+      AND experiment_id != 2147483647
+) AS summed
+INNER JOIN (
+    SELECT experiment_id, session_id, max(toUnixTimestamp64Nano(last_seen)) + sum(span_count) AS seen_ns
+    FROM traces
+    WHERE session_id != '' AND ({every:UInt8} = 1 OR experiment_id = {experiment_id:UInt32})
+    GROUP BY experiment_id, session_id
+) AS arrived
+    ON summed.experiment_id = arrived.experiment_id AND summed.session_id = arrived.session_id
 
 -- name: count
 -- How many targets of a range the filter keeps, and how many of them sampling chooses.

@@ -82,10 +82,11 @@ ORDER BY start_time DESC, trace_id DESC
 LIMIT {limit:UInt64}
 
 -- name: traces_of_session
--- The latest traces of a session, newest first, each with how many there are.
+-- The latest traces of a session, newest first, each with how many there are, and with the state of the whole session.
 SELECT * EXCEPT (start_time, end_time, last_seen),
     toUnixTimestamp64Nano(start_time) AS start_time_ns, toUnixTimestamp64Nano(end_time) AS end_time_ns,
-    toUnixTimestamp64Nano(last_seen) AS last_seen_ns, count() OVER () AS traces
+    toUnixTimestamp64Nano(last_seen) AS last_seen_ns, count() OVER () AS traces,
+    max(toUnixTimestamp64Nano(last_seen)) OVER () + sum(span_count) OVER () AS seen_ns
 FROM traces
 WHERE experiment_id = {experiment_id:UInt32} AND session_id = {session_id:String}
 ORDER BY start_time DESC, trace_id DESC

@@ -21,6 +21,14 @@ DO UPDATE SET
 WHERE present.target_seen_ns < excluded.target_seen_ns
 RETURNING *
 
+-- name: forget_others
+-- Removes the version's verdicts on the state $8 of a target, and on earlier ones, under other names than $7: what a judge
+-- with several questions, or its failure, said before. They stay in the history.
+DELETE FROM tracestone.assessments
+WHERE trace_id = $1 AND span_id = $2 AND md5(session_id) = md5($3) AND experiment_id = $4
+  AND scorer_name = $5 AND scorer_version = $6 AND scorer_name <> '' AND name <> ALL ($7::text[])
+  AND target_seen_ns <= $8
+
 -- name: observe
 -- Assessments from a JSON array with a key for every column and known ids ($2), each once. Those that would be more
 -- than $3 of a trace in their experiment are left out; a later revision takes the place of an earlier. How many are new, and how many were left out.

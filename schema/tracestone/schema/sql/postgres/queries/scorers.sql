@@ -67,8 +67,12 @@ VALUES ($1, 'prompt', $2), ($1, 'sweep', $2) ON CONFLICT DO NOTHING
 
 -- name: delete_config
 -- Ends a configuration; jobs already chosen are still scored.
-DELETE FROM online_configs
-WHERE scorer_name = $1 AND experiment_id IS NOT DISTINCT FROM $2 RETURNING config_id
+WITH gone AS (
+    DELETE FROM online_configs WHERE scorer_name = $1 AND experiment_id IS NOT DISTINCT FROM $2 RETURNING config_id
+), windows AS (
+    DELETE FROM scoring_windows WHERE config_id IN (SELECT config_id FROM gone)
+)
+SELECT config_id FROM gone
 
 -- name: configs
 -- The configurations of one scorer, or of all, with the error of the last look.

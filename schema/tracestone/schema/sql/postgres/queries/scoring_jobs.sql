@@ -7,6 +7,16 @@ WHERE config_id = $1 AND look = $2 FOR UPDATE SKIP LOCKED
 -- How far the look has come; committed together with the jobs it chose.
 UPDATE scoring_progress SET due_ns = $3, trace_id = $4, error = '' WHERE config_id = $1 AND look = $2
 
+-- name: begin_window
+-- The version that the sweep's present window is accounted under: the one it was begun with, else $2.
+INSERT INTO scoring_windows AS present (config_id, scorer_version) VALUES ($1, $2)
+ON CONFLICT (config_id) DO UPDATE SET scorer_version = present.scorer_version
+RETURNING scorer_version
+
+-- name: end_window
+-- The sweep is past the window; committed together with its progress.
+DELETE FROM scoring_windows WHERE config_id = $1
+
 -- name: fail_look
 -- Why the last look did not come further.
 UPDATE scoring_progress SET error = $3 WHERE config_id = $1 AND look = $2
@@ -26,6 +36,10 @@ SELECT count(*) FROM (SELECT 1 FROM scoring_jobs LIMIT $1) AS jobs
 -- name: kind
 -- What kind of scorer a version is.
 SELECT kind FROM scorer_versions WHERE scorer_name = $1 AND version = $2
+
+-- name: by_scorer
+-- How many jobs each scorer has.
+SELECT scorer_name, count(*) AS jobs FROM scoring_jobs GROUP BY scorer_name
 
 -- name: enqueue
 -- Jobs, or reviews by people, for chosen targets of kind $3, but for those of which this version has judged this state, or a later one, already.
