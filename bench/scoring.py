@@ -256,8 +256,13 @@ def run_lag(args: argparse.Namespace) -> None:
 
 
 def run_unsampled(args: argparse.Namespace) -> None:
-    """CPU of looking at finished traces at a rate of 0.1 %, all processors of the process, Postgres left out."""
+    """CPU of looking at finished traces at a rate of 0.1 %, all processors of the process, Postgres left out.
+
+    As in `tracestone up`: its settings, a look each second, and the traces of the hour before, a tenth of them without
+    their roots.
+    """
     from tracestone.collector import allinone
+    from tracestone.schema.engines.columnar import Columnar
     from tracestone.schema.migrate import migrate
     from tracestone.schema.scorers.definition import define
     from tracestone.schema.settings import Settings
@@ -270,44 +275,45 @@ def run_unsampled(args: argparse.Namespace) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return used.ru_utime + used.ru_stime
 
-    async def go(folder: Path) -> None:
-        async with allinone.stores(Settings(data_dir=folder)) as (pool, columnar):
+    async def arrive(columnar: Columnar, first: int, count: int, over: float, roots: str) -> None:
+        """Traces that arrived within so many seconds before now."""
+        at = f"now64(9) - toIntervalMicrosecond(toUInt64(1e6 * {over} * (number - {first}) / {count}))"
+        await columnar.command(
+            "INSERT INTO trace_rows (experiment_id, trace_id, root_name, state, span_count, complete,"
+            " start_time, end_time, last_seen, version)"
+            f" SELECT 0, lower(hex(MD5(toString(number)))), 'answer', 'OK', 8, {roots}, at, at, at, {at} AS at"
+            f" FROM numbers({first}, {count})"
+        )
+
+    async def go(settings: Settings) -> None:
+        async with allinone.stores(settings) as (pool, columnar):
             await migrate(pool, columnar)
             scorers, jobs = ScorerStore(pool), JobStore(pool)
             await scorers.define(define("failed", "error", {}))
+            hour = int(args.rate * 3600)
+            for part in range(10):
+                await arrive(columnar, 10**9 + part * (hour // 10), hour // 10, 3600, "number % 10 > 0")
             await scorers.put_config(
                 "failed", version=None, experiment_id=None, sample_rate=0.001, filter="state = 'OK'", salt=""
             )
-            sampler = Sampler(columnar, settle_ms=0, max_trace_age_ms=1000)
-            watcher = Watcher(
-                scorers, jobs, sampler, asyncio.Event(), interval_ms=1000, sweep_seconds=0, visibility_lag_seconds=0
-            )
+            sampler = Sampler(columnar, settle_ms=settings.settle_ms, max_trace_age_ms=settings.max_trace_age_ms)
+            watcher = Watcher(scorers, jobs, sampler, asyncio.Event(), interval_ms=settings.watch_interval_ms)
             await watcher.tick()
-            seconds = args.traces / args.rate
-            added, spent = 0, 0.0
-            batch = int(args.rate)
-            for first in range(0, args.traces, batch):
-                # As if a second's traces had arrived in the second before.
-                await columnar.command(
-                    "INSERT INTO trace_rows (experiment_id, trace_id, root_name, state, span_count, complete,"
-                    " start_time, end_time, last_seen, version)"
-                    " SELECT 0, lower(hex(MD5(toString(number)))), 'answer', 'OK', 8, true"
-                    f", now64(9), now64(9), now64(9), now64(9) FROM numbers({first}, {batch})"
-                )
-                await asyncio.sleep(1.1)
+            added, spent, begun = 0, 0.0, time.monotonic()
+            for second in range(int(args.traces / args.rate)):
+                await arrive(columnar, second * int(args.rate), int(args.rate), 1.0, "true")
+                await asyncio.sleep(max(0.0, begun + second + 1 - time.monotonic()))
                 before = cpu()
                 added += await watcher.tick()
                 spent += cpu() - before
-            before = cpu()
-            added += await watcher.tick()
-            spent += cpu() - before
+            seconds = time.monotonic() - begun
         print(f"{args.traces} traces at {args.rate}/s for {seconds:.0f} s, {added} chosen:", end=" ")
-        print(f"{spent / args.traces * 1e6:.2f} CPU µs/trace, {spent / seconds * 1e3:.0f} CPU ms/s")
+        print(f"{spent / args.traces * 1e6:.2f} CPU µs/trace, {spent / seconds * 1e3:.1f} CPU ms/s")
 
     folder = Path(tempfile.mkdtemp(prefix="tracestone-bench-"))
     folder.chmod(0o755)
     try:
-        asyncio.run(go(folder))
+        asyncio.run(go(Settings(data_dir=folder)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

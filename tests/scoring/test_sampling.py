@@ -101,7 +101,7 @@ async def test_only_finished_traces_are_chosen(columnar: Columnar) -> None:
         columnar,
         [
             Row(numbered(1), seen_ago=10),
-            Row(numbered(2), seen_ago=1),
+            Row(numbered(2), seen_ago=1, written_ago=1),
             Row(numbered(3), seen_ago=10, complete=False),
             Row(numbered(4), seen_ago=100, written_ago=100, complete=False),
         ],
