@@ -118,6 +118,10 @@ async def test_a_tracestone_that_runs_and_one_that_does_not(tmp_path: Path) -> N
         found = [json.loads(line) for line in out.splitlines()]
         assert code == 0, (found, err)
         assert {each["subject"]: each["state"] for each in found}["tracestone"] == "ok"
+        code, out, err = await run_command("status", *flags, "--seconds=0.2")
+        told = json.loads(out)
+        assert (code, told["broken"], set(told["signals"])) == (0, {}, {"traces", "logs", "metrics"}), err
+        assert told["memory_bytes"] > 0
         code, out, _ = await run_command("doctor", f"--data-dir={tmp_path / 'data'}", "--port=9")
         assert code == 1
         assert "PROBLEM  tracestone" in out

@@ -13,7 +13,7 @@ import click
 import yaml
 
 from tracestone.collector.budget_commands import budget
-from tracestone.collector.command_line import is_list, run, settings_from, settings_options
+from tracestone.collector.command_line import is_list, reported, run, settings_from, settings_options
 from tracestone.collector.jobs_commands import jobs
 from tracestone.collector.leaving import leave_within
 from tracestone.collector.memory import keep_for_requests
@@ -74,6 +74,22 @@ def migrate(config_file: Path | None, **flags: Any) -> None:
 def config(config_file: Path | None, **flags: Any) -> None:
     """Print the effective settings, secrets hidden."""
     click.echo(yaml.safe_dump(shown(settings_from(flags, config_file)), sort_keys=False), nl=False)
+
+
+@main.command()
+@settings_options
+@click.option("--seconds", type=click.FloatRange(min=0.1, max=3600), default=2.0, show_default=True, help="For rates.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(config_file: Path | None, seconds: float, as_json: bool, **flags: Any) -> None:
+    """Tell how the running Tracestone is: parts, rates, what waits, scoring, budgets.
+
+    Ends with 1 when a part does not work, or none runs.
+    """
+    from tracestone.collector.status import show
+
+    settings = settings_from(flags, config_file)
+    with reported():
+        show(settings, seconds=seconds, as_json=as_json)
 
 
 @main.command()

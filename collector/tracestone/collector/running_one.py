@@ -3,8 +3,11 @@
 import http.client
 import ssl
 
-from tracestone.schema.errors import Rejected
+from tracestone.schema.errors import Rejected, StorageDown
 from tracestone.schema.settings import Settings
+
+_SECONDS = 15.0
+_MOST_BYTES = 4 << 20
 
 
 def to_running(settings: Settings, port: int, timeout: float) -> http.client.HTTPConnection:
@@ -22,6 +25,20 @@ def to_running(settings: Settings, port: int, timeout: float) -> http.client.HTT
     except (OSError, ValueError) as error:
         raise Rejected(f"The certificate {settings.tls_cert_file} or its key cannot be used: {error}") from error
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def ask(settings: Settings, path: str) -> tuple[int, bytes]:
+    """What GET of a path on the main port answers: status and body. Raises StorageDown, Rejected."""
+    connection = to_running(settings, settings.port, _SECONDS)
+    try:
+        connection.request("GET", path, headers=key_headers(settings))
+        answer = connection.getresponse()
+        return answer.status, answer.read(_MOST_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise StorageDown(f"No Tracestone answers at {settings.host}:{settings.port}: {reason}") from error
+    finally:
+        connection.close()
 
 
 def key_headers(settings: Settings) -> dict[str, str]:

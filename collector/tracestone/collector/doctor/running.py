@@ -1,17 +1,13 @@
 """The Tracestone that runs on the data folder, asked as anybody would ask it."""
 
-import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from tracestone.collector.doctor.finding import Finding, ok, problem, warning
-from tracestone.collector.running_one import key_headers, to_running
-from tracestone.schema.errors import Rejected
+from tracestone.collector.running_one import ask
+from tracestone.schema.errors import TracestoneError
 from tracestone.schema.settings import Settings
-
-_SECONDS = 15.0
-_MOST_BYTES = 1 << 20
 
 
 def tracestone(settings: Settings) -> Iterator[Finding]:
@@ -20,9 +16,9 @@ def tracestone(settings: Settings) -> Iterator[Finding]:
     where = f"{settings.host}:{settings.port}"
     try:
         said = _health(settings)
-    except (OSError, ValueError, http.client.HTTPException, Rejected) as error:
+    except (ValueError, TracestoneError) as error:
         advice = "See its log; it may be starting, or runs with another host, port or TLS than this command was given."
-        yield problem(subject, f"One holds the data folder, and none answers at {where}: {error}.", advice)
+        yield problem(subject, f"One holds the data folder. {error}.", advice)
         return
     if "parts" not in said:
         advice = "Give this command an API key that may read (setting api_key)."
@@ -42,12 +38,8 @@ def tracestone(settings: Settings) -> Iterator[Finding]:
 
 
 def _health(settings: Settings) -> dict[str, Any]:
-    connection = to_running(settings, settings.port, _SECONDS)
-    try:
-        connection.request("GET", "/health", headers=key_headers(settings))
-        said = json.loads(connection.getresponse().read(_MOST_BYTES))
-    finally:
-        connection.close()
+    _, body = ask(settings, "/health")
+    said = json.loads(body)
     if not isinstance(said, dict):
         raise ValueError("what answers is no Tracestone")
     return said
