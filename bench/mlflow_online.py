@@ -64,7 +64,9 @@ async def judged(store: Database) -> int:
     """How many verdicts MLflow has written."""
     connection = await asyncpg.connect(store.url.replace("+psycopg", ""))
     try:
-        found: int = await connection.fetchval("SELECT count(*) FROM assessments WHERE name = 'polite'")
+        found: int = await connection.fetchval(
+            "SELECT count(*) FROM assessments WHERE name = 'polite' AND error IS NULL"
+        )
         return found
     finally:
         await connection.close()

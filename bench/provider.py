@@ -124,8 +124,9 @@ class Connection(asyncio.Protocol):
 
 
 REFUSED = _error("429 Too Many Requests", "too many requests").replace(b"\r\n", b"\r\nretry-after: 1\r\n", 1)
+# `value` is what Tracestone asks for, `result` what MLflow does.
 ANSWERS = {
-    "good": _response("200 OK", _completion('{"rationale": "It is a polite answer.", "value": true}')),
+    "good": _response("200 OK", _completion('{"rationale": "It is a polite answer.", "value": true, "result": true}')),
     "failing": _error("500 Internal Server Error", "the server had an error"),
     "refused": REFUSED,
     "garbled": _response("200 OK", _completion("I would rather say nothing about it.")),

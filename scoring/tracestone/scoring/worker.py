@@ -103,7 +103,7 @@ class Worker:
         """Starts as many ready jobs as there is room for; True when there may be more than that."""
         ahead = self._ahead()
         room = self._concurrency + ahead - len(self._running)
-        if room <= 0 or len(self._waiting) > ahead / 2:
+        if room <= 0 or len(self._waiting) > ahead / 4:
             return True  # the fewer claims, the more targets are read at once
         try:
             running = [job.job_id for job in self._running.values()]
