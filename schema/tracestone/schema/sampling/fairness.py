@@ -33,10 +33,15 @@ def bounded(due: str, config: OnlineConfig) -> str:
 
 def parameters(config: OnlineConfig, due_ns: int) -> dict[str, Any]:
     """The parameters of that SELECT for targets of one hour of due times, and of what counts the hour before."""
-    # What is counted, and from which size on.
-    said = [config.target_type, config.experiment_id, config.fair_by, config.fair_per_hour, config.filter]
-    basis = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    return {"basis": basis, "hour_ns": due_ns // _HOUR_NS * _HOUR_NS, "fair_per_hour": config.fair_per_hour}
+    # Who had no more than this is chosen at the rate, whatever its stratum.
+    least = (config.fair_per_hour or 0) / (max(config.rates) or 1)
+    said = [config.target_type, config.experiment_id, config.fair_by, least, config.filter]
+    return {
+        "basis": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+        "hour_ns": due_ns // _HOUR_NS * _HOUR_NS,
+        "fair_per_hour": config.fair_per_hour,
+        "least_volume": least,
+    }
 
 
 async def count_hour(columnar: Columnar, config: OnlineConfig, due_ns: int) -> int:

@@ -239,7 +239,7 @@ FROM (
     FROM (/* due */)
     WHERE /* filter */
     GROUP BY experiment_id, member
-    HAVING member != '' AND volume > {fair_per_hour:Float64}
+    HAVING member != '' AND volume > {least_volume:Float64}
     UNION ALL
     SELECT 0, '', 0
 )
