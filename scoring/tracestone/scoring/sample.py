@@ -31,11 +31,20 @@ GRACE_MS = 1000
 _SQL = sqlfiles.queries("clickhouse", "sampling")
 
 
+def _quiet(*, explicit: bool) -> tuple[str, str]:
+    """What tells which traces and which sessions become due; not `explicit`, where none has said that it is over."""
+    return (
+        _SQL["due_traces"].replace("/* is over */", _SQL["trace_is_over"] if explicit else "0"),
+        _SQL["quiet_sessions"].replace("/* is over */", _SQL["session_is_over"] if explicit else "0"),
+    )
+
+
 def _due() -> dict[str, str]:
     """For each kind of target the SELECT of what becomes due."""
-    spans = _SQL["due_spans"].replace("/* due traces */", _SQL["due_traces"])
-    sessions = _SQL["due_sessions"].replace("/* quiet sessions */", _SQL["quiet_sessions"])
-    return {"trace": _SQL["due_traces"], "span": spans, "session": sessions}
+    traces, quiet = _quiet(explicit=True)
+    spans = _SQL["due_spans"].replace("/* due traces */", traces)
+    sessions = _SQL["due_sessions"].replace("/* quiet sessions */", quiet)
+    return {"trace": traces, "span": spans, "session": sessions}
 
 
 def _after() -> dict[str, str]:
@@ -51,7 +60,12 @@ def _after() -> dict[str, str]:
 _DUE = _due()
 _AFTER = _after()
 # What tells cheaply when something is due: of spans, their traces. Analysing the views costs more than most looks find.
-_WHEN = {"trace": _SQL["due_traces"], "span": _SQL["due_traces"], "session": _SQL["quiet_sessions"]}
+_WHEN = {
+    explicit: {"trace": traces, "span": traces, "session": quiet}
+    for explicit, (traces, quiet) in ((explicit, _quiet(explicit=explicit)) for explicit in (False, True))
+}
+# What said before this that it is over belongs to no row that a look reads.
+_OVER_BEFORE_NS = 600 * 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -96,20 +110,26 @@ class Sampler:
         self._age_ns = max_trace_age_ms * 1_000_000
         self._grace_ns = grace_ms * 1_000_000
         self._page = page
+        self._ended_ns = 2**63
 
     async def now_ns(self) -> int:
         """ClickHouse's clock, which also stamps when a trace became visible. Nanoseconds since the epoch."""
         rows = await self._columnar.query(_SQL["now"])
+        # What is due before this moment and has said so has done it by now: a row is due a second after its writing.
+        self._ended_ns = int(rows[0]["ended_ns"])
         return int(rows[0]["now_ns"])
 
     async def first_due(self, config: OnlineConfig, window: Window) -> int | None:
         """When the first target of a window is due, sampled or not; None when none is. Raises StorageDown."""
         if window.after.due_ns >= window.until_ns:
             return None
-        when = _SQL["arrived_verdicts"] if config.after else _WHEN[config.target_type]
-        rows = await self._columnar.query(
-            _SQL["first_due"].replace("/* due */", when), self._parameters(config, window)
-        )
+        parameters = self._parameters(config, window)
+        if config.after:
+            when = _SQL["arrived_verdicts"]
+        else:
+            explicit = self._ended_ns > parameters["written_after_ns"] - _OVER_BEFORE_NS
+            when = _WHEN[explicit][config.target_type]
+        rows = await self._columnar.query(_SQL["first_due"].replace("/* due */", when), parameters)
         return int(rows[0]["due_ns"]) or None
 
     async def prepare(self, config: OnlineConfig, window: Window) -> Window:

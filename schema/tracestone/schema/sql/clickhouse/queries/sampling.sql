@@ -1,6 +1,8 @@
 -- name: now
--- The clock that also stamps rows.
-SELECT toUnixTimestamp64Nano(now64(9)) AS now_ns
+-- The clock that also stamps rows, and when a trace or session last said that it is over, 0 when none did.
+SELECT
+    toUnixTimestamp64Nano(now64(9)) AS now_ns,
+    (SELECT toUnixTimestamp64Nano(max(inserted_at)) FROM trace_ends) AS ended_ns
 
 -- name: due_traces
 -- Traces that become due in a window, with the columns of the view `traces`; see watch.py. The newest rows are found by when
@@ -10,10 +12,7 @@ SELECT
     *, trace_id AS of_trace, '' AS of_span, '' AS of_session, user_id AS of_user, lower(trace_id) AS key,
     1. AS prior, 9007199254740992 AS cap,
     toUnixTimestamp64Nano(last_seen) + span_count AS seen_ns,
-    (experiment_id, trace_id) IN (
-        SELECT experiment_id, trace_id FROM trace_ends
-        WHERE target = 'trace' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE
-    ) AS is_over,
+    /* is over */ AS is_over,
     greatest(
         least(toUnixTimestamp64Nano(last_seen), written_ns)
             + multiIf(is_over, 0, complete, {settle_ns:Int64}, {age_ns:Int64}),
@@ -30,6 +29,18 @@ WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
   AND (complete OR is_over OR {prompt:UInt8} = 0)
   AND if({every:UInt8} = 1, NOT has({left_out:Array(UInt32)}, experiment_id), experiment_id = {experiment_id:UInt32})
   AND experiment_id != 2147483647
+
+-- name: trace_is_over
+-- Whether a due trace has said so.
+(experiment_id, trace_id) IN (
+    SELECT experiment_id, trace_id FROM trace_ends
+    WHERE target = 'trace' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE)
+
+-- name: session_is_over
+-- Whether the latest trace of a quiet session has.
+(experiment_id, argMax(trace_id, last_seen)) IN (
+    SELECT experiment_id, trace_id FROM trace_ends
+    WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE)
 
 -- name: due_spans
 -- The spans of those traces, with the columns of the view `spans`.
@@ -80,10 +91,7 @@ FROM (
 -- Which sessions those are. One whose latest trace says that it is over waits for nothing.
 SELECT
     experiment_id, session_id,
-    (experiment_id, argMax(trace_id, last_seen)) IN (
-        SELECT experiment_id, trace_id FROM trace_ends
-        WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE
-    ) AS is_over,
+    /* is over */ AS is_over,
     greatest(
         max(toUnixTimestamp64Nano(least(last_seen, version))) + if(is_over, 0, {idle_ns:Int64}),
         max(toUnixTimestamp64Nano(version)) + {grace_ns:Int64}
