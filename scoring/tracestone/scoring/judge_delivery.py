@@ -1,6 +1,6 @@
 """Hands the traces of judges' calls to this process's own receiver, a few seconds' worth at a time.
 
-Each attempt's trace is in Postgres before its verdict is, so a verdict never names a trace that is not to come. Few
+A verdict and the trace of its attempt are in Postgres together, so no verdict names a trace that is not to come. Few
 large requests cost ClickHouse little, where many small ones would cost more than the judging.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from tracestone.schema.engines.postgres import Connection
 from tracestone.schema.experiments import JUDGES_EXPERIMENT_ID
 from tracestone.schema.stores.experiments import ExperimentStore
 from tracestone.schema.stores.judge_traces import JudgeTraceStore
@@ -53,6 +54,11 @@ class JudgeTraces:
     async def keep(self, trace_id: str, request: bytes) -> None:
         """Returns when Postgres has the trace. Safe to repeat. Raises StorageDown."""
         await self._keeping.ask((trace_id, request))
+
+    async def keep_within(self, traces: Sequence[tuple[str, bytes]], connection: Connection) -> None:
+        """Keeps traces, by their ids, in the caller's transaction. Safe to repeat."""
+        if traces:
+            await self._store.keep(traces, connection)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Hands over until `stopping` is set, and once more then; what is not taken stays in Postgres."""

@@ -184,13 +184,14 @@ class Runner:
 
         Raises StorageDown.
         """
-        if scored.trace and self._traces is not None:
+        is_verdict = scored.again is None and scored.wait is None and (not scored.outcome or not scored.outcome.error)
+        if scored.trace and self._traces is not None and not is_verdict:
             await self._traces.keep(scored.trace_id, scored.trace)
         if scored.again is not None:
             held = await self._jobs.retry(scored.job, scored.job.spent, scored.again)
         elif scored.wait is not None:
             held = await self._jobs.defer(scored.job, scored.job.spent, scored.wait)
-        elif scored.outcome is not None and scored.outcome.error is not None:
+        elif not is_verdict and scored.outcome is not None:
             held = await self._give_up(scored, scored.outcome)
         else:
             answer = await self._finishing.ask(scored)
@@ -264,7 +265,7 @@ class Runner:
             return [answer for scored in batch for answer in await self._finish([scored])]
 
     async def _finish_together(self, batch: Sequence[Scored]) -> list[bool]:
-        """The verdicts and the ends of their jobs in one transaction."""
+        """The verdicts, the ends of their jobs and the traces of their attempts in one transaction."""
         with storage_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 ended = await self._jobs.finish([(scored.job, scored.seen_ns) for scored in batch], connection)
@@ -276,6 +277,9 @@ class Runner:
                         await self._assessments.forget_others(said, connection)
                     verdicts += said
                 await self._assessments.record_all(verdicts, connection)
+                if self._traces is not None:
+                    traces = [(scored.trace_id, scored.trace) for scored in batch if scored.trace]
+                    await self._traces.keep_within(traces, connection)
                 stay = [scored.job for scored, mine in zip(batch, held, strict=True) if mine and scored.outcome is None]
                 await self._jobs.raise_probabilities(stay, connection)
         return held

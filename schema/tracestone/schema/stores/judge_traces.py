@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from tracestone.schema import sqlfiles
-from tracestone.schema.engines.postgres import Pool, storage_errors
+from tracestone.schema.engines.postgres import Connection, Pool, storage_errors
 from tracestone.schema.errors import Rejected
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,14 @@ class JudgeTraceStore:
         self._pool = pool
         self._sql = sqlfiles.queries("postgres", "judge_traces")
 
-    async def keep(self, traces: Sequence[tuple[str, bytes]]) -> None:
-        """Keeps traces, each by its id an OTLP request in protobuf. Safe to repeat. Raises StorageDown."""
+    async def keep(self, traces: Sequence[tuple[str, bytes]], connection: Connection | None = None) -> None:
+        """Keeps traces, each by its id an OTLP request in protobuf. Safe to repeat. Raises StorageDown.
+
+        With `connection`, it becomes part of that connection's transaction.
+        """
+        ids, requests = [each[0] for each in traces], [each[1] for each in traces]
         with storage_errors():
-            await self._pool.execute(self._sql["keep"], [each[0] for each in traces], [each[1] for each in traces])
+            await (connection or self._pool).execute(self._sql["keep"], ids, requests)
 
     async def hand_over(self, take: Take) -> bool:
         """Gives the oldest traces to `take` as one request, and forgets them once it has returned.
