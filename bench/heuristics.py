@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import ingest
@@ -40,6 +40,7 @@ from tracestone.schema.traces import Trace
 from tracestone.scoring.kept import KeptVerdicts
 from tracestone.scoring.llm import LiteLLM
 from tracestone.scoring.run import Runner
+from tracestone.scoring.scorers.protocol import AttemptFailed
 from tracestone.scoring.scorers.registry import HEURISTICS
 from tracestone.scoring.scorers.subject import subject_of
 from tracestone.scoring.subjects import Subjects, digest
@@ -108,10 +109,10 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
         told("read", len(ids), reading)
         for kind in wanted:
             parameters = define("bench", kind, REQUIRED.get(kind, {})).parameters
-            HEURISTICS[kind](parameters, subjects[0])
             with spent:
                 for subject in subjects:
-                    HEURISTICS[kind](parameters, subject)
+                    with suppress(AttemptFailed):  # one that has no tokens to count, say
+                        HEURISTICS[kind](parameters, subject)
             told(f"scored, {kind}", len(ids), spent.own)
             told(f"both, {kind}", len(ids), spent.own + reading)
         for kind in wanted:

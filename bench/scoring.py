@@ -149,7 +149,7 @@ def run_judge(args: argparse.Namespace) -> None:
         with tracestone(url, timeout=args.timeout, **settings) as (ports, pid):
             send(ports, traces(10**6, 20))
             wait_judged(ports, 20, 120)  # litellm is imported by now
-            stats(url)
+            warm = stats(url)
             before = cpu_total(pid)
             for first in range(0, args.traces, 500):
                 send(ports, traces(first, min(500, args.traces - first)))
@@ -157,7 +157,7 @@ def run_judge(args: argparse.Namespace) -> None:
             cpu = cpu_total(pid) - before
             ours = stats(url) | {"cpu": cpu}
             if wrong:
-                told_of(ports, ours)
+                told_of(ports, ours, warm)
         if wrong:
             return
         alone = subprocess.run(
@@ -175,8 +175,8 @@ def run_judge(args: argparse.Namespace) -> None:
     print(f"ratio        {rates[0] / rates[1]:8.2f}")
 
 
-def told_of(ports: Ports, seen: dict[str, Any]) -> None:
-    """What came of a provider of which some goes wrong; `seen` is what it saw."""
+def told_of(ports: Ports, seen: dict[str, Any], warm: dict[str, Any]) -> None:
+    """What came of a provider of which some goes wrong; `seen` is what it saw, after the `warm` calls."""
     kinds = ", ".join(f"{seen[kind]} {kind}" for kind in ("good", *WRONG) if seen.get(kind))
     print(f"{seen['count']} calls in {seen['seconds']:.0f} s, at most {seen['most']} at once: {kinds}")
     for code, count in Sql(ports.sql).ask("SELECT error_code, count() FROM assessments GROUP BY 1 ORDER BY 2 DESC"):
@@ -185,9 +185,11 @@ def told_of(ports: Ports, seen: dict[str, Any]) -> None:
         "SELECT countIf(metadata['failed_attempts'] != ''), sum(toUInt64OrZero(metadata['calls'])),"
         " sum(input_tokens), count() - uniqExact(trace_id) FROM assessments"
     )[0]
-    print(f"  {tried} tried more than once, {calls} calls accounted for, {twice} traces judged twice")
+    print(f"  {tried} tried more than once, {twice} traces judged twice")
+    taken = sum(told["count"] - told["refused"] for told in (seen, warm))
+    print(f"  {calls} calls accounted for, {taken} that were not refused")
     # Whatever had a usage was paid for: verdicts, and texts that are none.
-    paid = (seen["good"] + seen["garbled"] + 20) * 400
+    paid = sum(told[kind] for told in (seen, warm) for kind in ("good", "garbled")) * 400
     print(f"  {tokens} input tokens accounted for, {paid} answered")
 
 
