@@ -22,10 +22,10 @@ def scorers(pool: Pool) -> ScorerStore:
 
 
 def watcher(pool: Pool, columnar: Columnar, **fields: Any) -> Watcher:
-    """A watcher for which a trace settles at once and a sweep is always due."""
+    """A watcher for which a trace settles at once, and both looks are due at every tick."""
     times = {"settle_ms": fields.pop("settle_ms", 0), "max_trace_age_ms": fields.pop("age_ms", 1000)}
     sampler = Sampler(columnar, page=fields.pop("page", 5000), grace_ms=0, **times)
-    plain: dict[str, Any] = {"interval_ms": 50, "sweep_seconds": 0, "visibility_lag_seconds": 0}
+    plain: dict[str, Any] = {"interval_ms": 50, "sweep_seconds": 0, "visibility_lag_seconds": 0, "patience": 1}
     return Watcher(ScorerStore(pool), JobStore(pool), sampler, asyncio.Event(), **(plain | fields))
 
 
@@ -160,6 +160,41 @@ async def test_watchers_at_once_add_each_job_once(scorers: ScorerStore, pool: Po
         added += await asyncio.gather(*(watcher(pool, columnar, page=30).tick() for _ in range(4)))
     assert sum(added) == 200
     assert len(await jobs_of(pool)) == 200
+
+
+async def test_looks_that_choose_little_become_rarer_and_lose_nothing(
+    scorers: ScorerStore, pool: Pool, columnar: Columnar
+) -> None:
+    await configure(scorers, pool)
+    one = watcher(pool, columnar, patience=4, sweep_seconds=3600)
+    await one.tick()
+    found = []
+    for number in range(1, 10):
+        await store(columnar, [Row(numbered(number), seen_ago=0, written_ago=0)])
+        found.append(await one.tick())
+    assert found == [0, 2, 0, 0, 0, 4, 0, 0, 0]
+    await store(columnar, [Row(numbered(number), seen_ago=0, written_ago=0) for number in range(10, 30)])
+    found = []
+    for number in range(30, 33):
+        found.append(await one.tick())
+        await store(columnar, [Row(numbered(number), seen_ago=0, written_ago=0)])
+    assert found == [23, 0, 2]
+
+
+async def test_an_aged_trace_is_found_once_and_by_its_newest_row(
+    scorers: ScorerStore, pool: Pool, columnar: Columnar
+) -> None:
+    """Three traces were written incomplete long ago; of two a newer row came, which is not due yet, or was before."""
+    await configure(scorers, pool, since_seconds=45)
+    old = [Row(numbered(number), complete=False, seen_ago=100, written_ago=100) for number in (1, 2, 3)]
+    await store(columnar, old)
+    await store(columnar, [Row(numbered(2), complete=False, seen_ago=20, written_ago=20)])
+    await store(columnar, [Row(numbered(3), complete=True, seen_ago=80, written_ago=80)])
+    one = watcher(pool, columnar, settle_ms=1000, age_ms=60_000)
+    assert await one.tick() == 1
+    assert [trace_id for _, trace_id, _ in await jobs_of(pool)] == [numbered(1)]
+    rows = await columnar.query("SELECT sum(finished) AS n FROM coverage")
+    assert rows[0]["n"] == 1
 
 
 async def test_a_full_queue_pauses_and_loses_nothing(scorers: ScorerStore, pool: Pool, columnar: Columnar) -> None:

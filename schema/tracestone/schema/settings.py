@@ -153,7 +153,9 @@ class Settings(BaseSettings):
         description="SQL statements of readers that run at once; together they may use that many times the limit.",
     )
 
-    watch_interval_ms: int = Field(1000, ge=50, description="How often finished traces are looked for.")
+    watch_interval_ms: int = Field(
+        1000, ge=50, description="How often finished traces are looked for; while few are chosen, a fourth as often."
+    )
     settle_ms: int = Field(
         5000, ge=0, description="A trace is finished when its root has ended and nothing came for this long."
     )

@@ -29,19 +29,25 @@ from tracestone.schema.stores.jobs import Cursor, Look, Target
 # A row is stamped when the statement that writes it begins, and readable when it ends: usually sooner than this.
 GRACE_MS = 1000
 _SQL = sqlfiles.queries("clickhouse", "sampling")
+# What becomes due by its age does so in steps, of at most so long and at most that part of the age.
+_LONGEST_STEP_NS = 300 * 1_000_000_000
+_STEPS_IN_AGE = 12
 
 
-def _quiet(*, explicit: bool) -> tuple[str, str]:
-    """What tells which traces and which sessions become due; not `explicit`, where none has said that it is over."""
+def _quiet(*, explicit: bool, aged: bool) -> tuple[str, str]:
+    """What tells which traces and which sessions become due.
+
+    Not `explicit` where none has said that it is over, not `aged` where no trace becomes due by its age.
+    """
+    traces = _SQL["due_traces"].replace("/* rows */", _SQL["lately_or_aged" if aged else "lately"])
     return (
-        _SQL["due_traces"].replace("/* is over */", _SQL["trace_is_over"] if explicit else "0"),
+        traces.replace("/* is over */", _SQL["trace_is_over"] if explicit else "0"),
         _SQL["quiet_sessions"].replace("/* is over */", _SQL["session_is_over"] if explicit else "0"),
     )
 
 
-def _due() -> dict[str, str]:
+def _due(traces: str, quiet: str) -> dict[str, str]:
     """For each kind of target the SELECT of what becomes due."""
-    traces, quiet = _quiet(explicit=True)
     spans = _SQL["due_spans"].replace("/* due traces */", traces)
     sessions = _SQL["due_sessions"].replace("/* quiet sessions */", quiet)
     return {"trace": traces, "span": spans, "session": sessions}
@@ -57,13 +63,13 @@ def _after() -> dict[str, str]:
     return found
 
 
-_DUE = _due()
+_QUIET = {
+    (explicit, aged): _quiet(explicit=explicit, aged=aged) for explicit in (False, True) for aged in (False, True)
+}
+_DUE = {which: _due(*quiet) for which, quiet in _QUIET.items()}
 _AFTER = _after()
 # What tells cheaply when something is due: of spans, their traces. Analysing the views costs more than most looks find.
-_WHEN = {
-    explicit: {"trace": traces, "span": traces, "session": quiet}
-    for explicit, (traces, quiet) in ((explicit, _quiet(explicit=explicit)) for explicit in (False, True))
-}
+_WHEN = {which: {"trace": traces, "span": traces, "session": quiet} for which, (traces, quiet) in _QUIET.items()}
 # What said before this that it is over belongs to no row that a look reads.
 _OVER_BEFORE_NS = 600 * 1_000_000_000
 
@@ -108,6 +114,7 @@ class Sampler:
         self._columnar = columnar
         self._settle_ns = settle_ms * 1_000_000
         self._age_ns = max_trace_age_ms * 1_000_000
+        self._step_ns = max(1, min(_LONGEST_STEP_NS, self._age_ns // _STEPS_IN_AGE))
         self._grace_ns = grace_ms * 1_000_000
         self._page = page
         self._ended_ns = 2**63
@@ -124,11 +131,8 @@ class Sampler:
         if window.after.due_ns >= window.until_ns:
             return None
         parameters = self._parameters(config, window)
-        if config.after:
-            when = _SQL["arrived_verdicts"]
-        else:
-            explicit = self._ended_ns > parameters["written_after_ns"] - _OVER_BEFORE_NS
-            when = _WHEN[explicit][config.target_type]
+        which = self._which(window, parameters)
+        when = _SQL["arrived_verdicts"] if config.after else _WHEN[which][config.target_type]
         rows = await self._columnar.query(_SQL["first_due"].replace("/* due */", when), parameters)
         return int(rows[0]["due_ns"]) or None
 
@@ -150,7 +154,9 @@ class Sampler:
         after, until_ns = window.after, window.until_ns
         if after.due_ns >= until_ns or not any(map(threshold, config.rates)):
             return Chosen([], max(after, Cursor(until_ns)), False)
-        return await self._chosen(self._composed("choose", config), config, window, self._parameters(config, window))
+        parameters = self._parameters(config, window)
+        statement = self._composed("choose", config, window, parameters)
+        return await self._chosen(statement, config, window, parameters)
 
     async def choose_past(self, config: OnlineConfig, window: Window, page: int | None = None) -> Chosen:
         """The next page of chosen targets that began in a window, finished or not, in order of their beginning.
@@ -192,9 +198,10 @@ class Sampler:
 
         Raises StatementFailed, StorageDown.
         """
+        parameters = self._parameters(config, window)
         await self._columnar.command(
-            compose(self._composed("account", config), config.filter),
-            self._parameters(config, window)
+            compose(self._composed("account", config, window, parameters), config.filter),
+            parameters
             | {"strata": [config.stratum(number) for number in range(len(config.rates))]}
             | _deciding(config, version),
         )
@@ -215,8 +222,14 @@ class Sampler:
             | _deciding(config, version),
         )
 
-    def _composed(self, query: str, config: OnlineConfig) -> str:
-        due = (_AFTER if config.after else _DUE)[config.target_type]
+    def _which(self, window: Window, parameters: dict[str, Any]) -> tuple[bool, bool]:
+        """Whether a target may have said that it is over, and whether one may become due by its age in a window."""
+        explicit = self._ended_ns > parameters.get("written_after_ns", 0) - _OVER_BEFORE_NS
+        last_step_ns = (window.until_ns - 1) // self._step_ns * self._step_ns
+        return explicit, window.look == "sweep" and last_step_ns >= window.after.due_ns
+
+    def _composed(self, query: str, config: OnlineConfig, window: Window, parameters: dict[str, Any]) -> str:
+        due = (_AFTER if config.after else _DUE[self._which(window, parameters)])[config.target_type]
         if config.fair_by:
             due = fairness.bounded(due, config)
         statement = _SQL[query].replace("/* due */", due)
@@ -240,12 +253,17 @@ class Sampler:
     def _waits(self, config: OnlineConfig, window: Window) -> dict[str, int]:
         idle_ns = int(config.idle_seconds * 1e9)
         # A row due from t on was written no earlier than t less the wait, whatever collectors take the time to be.
-        longest_wait = self._settle_ns if window.look == "prompt" else max(self._settle_ns, self._age_ns)
-        longest_wait = idle_ns if config.target_type == "session" else longest_wait
-        longest_wait = max(longest_wait, self._grace_ns)
+        longest_wait = max(idle_ns if config.target_type == "session" else self._settle_ns, self._grace_ns)
         times = (
             {"idle_ns": idle_ns}
             if config.target_type == "session"
-            else {"settle_ns": self._settle_ns, "age_ns": self._age_ns, "prompt": int(window.look == "prompt")}
+            else {
+                "settle_ns": self._settle_ns,
+                "age_ns": self._age_ns,
+                "step_ns": self._step_ns,
+                "prompt": int(window.look == "prompt"),
+            }
         )
-        return times | {"written_after_ns": window.after.due_ns - longest_wait - 1}
+        aged_wait = max(longest_wait, self._age_ns + self._step_ns)
+        since = {"written_after_ns": longest_wait, "aged_after_ns": aged_wait}
+        return times | {name: window.after.due_ns - wait - 1 for name, wait in since.items()}

@@ -14,14 +14,16 @@ SELECT
     toUnixTimestamp64Nano(last_seen) + span_count AS seen_ns,
     /* is over */ AS is_over,
     greatest(
-        least(toUnixTimestamp64Nano(last_seen), written_ns)
-            + multiIf(is_over, 0, complete, {settle_ns:Int64}, {age_ns:Int64}),
+        if(
+            is_over OR complete,
+            least(toUnixTimestamp64Nano(last_seen), written_ns) + if(is_over, 0, {settle_ns:Int64}),
+            intDiv(least(toUnixTimestamp64Nano(last_seen), written_ns) + {age_ns:Int64} - 1, {step_ns:Int64})
+                * {step_ns:Int64} + {step_ns:Int64}),
         written_ns + {grace_ns:Int64}
     ) AS due_ns
 FROM (
     SELECT * EXCEPT version REPLACE (toString(state) AS state), toUnixTimestamp64Nano(version) AS written_ns
-    FROM trace_rows
-    WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})
+    FROM /* rows */
     ORDER BY version DESC
     LIMIT 1 BY experiment_id, trace_id
 )
@@ -41,6 +43,26 @@ WHERE due_ns < {until_ns:Int64} AND due_ns >= {from_ns:Int64}
 (experiment_id, argMax(trace_id, last_seen)) IN (
     SELECT experiment_id, trace_id FROM trace_ends
     WHERE target = 'session' AND inserted_at > fromUnixTimestamp64Nano({written_after_ns:Int64}) - INTERVAL 10 MINUTE)
+
+-- name: lately
+-- The rows among which a trace that is complete and becomes due in the window has its newest.
+trace_rows WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})
+
+-- name: lately_or_aged
+-- And those of traces that become due by their age, which were written long before: they are found by narrow columns, but
+-- by reading all that was written since. So they become due at whole steps, and most windows do without.
+(
+    SELECT * FROM trace_rows WHERE version > fromUnixTimestamp64Nano({written_after_ns:Int64})
+    UNION ALL
+    SELECT * FROM trace_rows
+    WHERE version <= fromUnixTimestamp64Nano({written_after_ns:Int64}) AND (experiment_id, trace_id) IN (
+        SELECT experiment_id, trace_id FROM trace_rows
+        WHERE NOT complete
+          AND version <= fromUnixTimestamp64Nano({written_after_ns:Int64})
+          AND version > fromUnixTimestamp64Nano({aged_after_ns:Int64})
+          AND toUnixTimestamp64Nano(least(last_seen, version)) + {age_ns:Int64} < {until_ns:Int64}
+          AND toUnixTimestamp64Nano(least(last_seen, version)) + {age_ns:Int64} >= {from_ns:Int64} - {step_ns:Int64})
+)
 
 -- name: due_spans
 -- The spans of those traces, with the columns of the view `spans`.
