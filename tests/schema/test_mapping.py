@@ -590,7 +590,7 @@ async def test_tags(stored_many: StoredMany, clickhouse: Columnar) -> None:
             {"langfuse.trace.tags": '["beta", "a, b"]'},
             {"langsmith.span.tags": "beta, eu"},
             {"logfire.tags": ["beta", "beta", ""]},
-            {"ai.telemetry.metadata.tags": [], "lmnr.association.properties.tags": ["eu"]},
+            {"lmnr.association.properties.tags": ["eu"]},
             {"tag.tags": ["team"], "mlflow.traceTag.team": "blue"},
             {"tag.tags": 5, "langfuse.trace.tags": "[not JSON", "tags": ["nobody's"]},
         ]
