@@ -19,7 +19,7 @@ from tracestone.schema.engines.postgres import Connection, Pool
 from tracestone.schema.errors import StorageDown
 from tracestone.schema.scorers.definition import define
 from tracestone.schema.stores.assessments import AssessmentStore
-from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target, Usage
+from tracestone.schema.stores.jobs import Cursor, Job, JobStore, Target
 from tracestone.schema.stores.scorers import ScorerStore
 from tracestone.schema.stores.spans import SpanStore
 from tracestone.schema.traces import Trace
@@ -406,30 +406,6 @@ async def test_a_kept_verdict_yields_to_the_worker_that_took_the_job(
     await bench.deliver()
     assert (await bench.verdict()).value is False
     assert len(provider_server.received) == 2
-
-
-def test_what_is_kept_reads_back_as_it_was_and_what_is_damaged_stays(tmp_path: Path) -> None:
-    kept = KeptVerdicts(tmp_path / "verdicts")
-    assert kept.all() == []
-    usage = Usage(2, 0.25, 10, None)
-    job = Job(7, uuid4(), "tone", 3, 5, numbered(1), 0.5, 2, 1, usage)
-    error = AssessmentError("TIMEOUT", "too slow", "stack")
-    given = [
-        Scored(job, Outcome("LLM_JUDGE", "m", value=value, rationale="ünü", usage=usage, metadata={"a": "b"}))
-        for value in (True, 1, 4.0, "yes", None, ["a", 1.5, None], {"k": [True]})
-    ]
-    for scored in [*given, Scored(job, Outcome("CODE", "x", error=error)), Scored(job, again=1.5)]:
-        kept.keep(scored)
-        (found,) = kept.all()
-        assert found == scored
-        assert found.outcome is None or type(found.outcome.value) is type(scored.outcome and scored.outcome.value)
-    assert kept.has(job) and not kept.has(replace(job, lease=uuid4()))
-    (tmp_path / "verdicts" / "9-x.json").write_text("[")
-    assert len(kept.all()) == 1
-    kept.forget(job)
-    kept.forget(job)
-    assert kept.all() == []
-    assert [path.name for path in (tmp_path / "verdicts").iterdir()] == ["9-x.json"]
 
 
 async def test_a_store_that_is_away_costs_no_attempt(bench: Bench, columnar: Columnar) -> None:

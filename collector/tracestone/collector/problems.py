@@ -35,13 +35,19 @@ def answering(handler: Handler, name: str) -> Handler:
     return answer
 
 
-async def body(request: Request) -> dict[str, Any]:
-    """The JSON object in a request's body. Raises Invalid, TooLarge."""
+async def received_within(request: Request, most: int, name: str) -> bytes:
+    """A request's body of at most so many bytes; `name` says what it is. Raises TooLarge."""
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
-        if len(received) > MAX_BODY_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        if len(received) > most:
+            raise TooLarge(f"The {name} is larger than {most} bytes.")
+    return bytes(received)
+
+
+async def body(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body. Raises Invalid, TooLarge."""
+    received = await received_within(request, MAX_BODY_BYTES, "body")
     try:
         document = json.loads(received)
     except (ValueError, RecursionError) as error:

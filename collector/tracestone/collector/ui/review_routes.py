@@ -8,11 +8,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tracestone.collector.auth.caller import caller
+from tracestone.collector.problems import received_within
 from tracestone.collector.reviews_api import Deps, key_told, review_id_of, visible_review
 from tracestone.collector.ui import review_pages
 from tracestone.collector.ui.headers import StrictHeaders
 from tracestone.collector.ui.routes import Endpoint, answering, html
-from tracestone.schema.errors import Conflict, Invalid, TooLarge
+from tracestone.schema.errors import Conflict, Invalid
 from tracestone.schema.reviews import answer_from_text
 
 _MAX_FORM_BYTES = 1024 * 1024
@@ -71,11 +72,7 @@ async def _answer(deps: Deps, review_id: int, reviewer: str, form: dict[str, str
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a form as a browser sends it. Raises Invalid, TooLarge."""
-    received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > _MAX_FORM_BYTES:
-            raise TooLarge(f"The form is larger than {_MAX_FORM_BYTES} bytes.")
+    received = await received_within(request, _MAX_FORM_BYTES, "form")
     try:
         fields = parse_qs(received.decode(), keep_blank_values=True, strict_parsing=bool(received), max_num_fields=20)
     except ValueError as error:
